@@ -1,0 +1,1 @@
+"""Pure protocol core: replica, grouping, election and credit (no IO, clock, randomness or floats)."""
