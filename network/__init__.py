@@ -1,0 +1,1 @@
+"""Bytes between nodes: framing, peers, gossip, catching up, bootstrap and the simulated twin."""

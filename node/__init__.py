@@ -1,0 +1,1 @@
+"""A running member: command line, keys, disk, ledger, HTTP interface and explorer."""
