@@ -1,1 +1,1 @@
-"""The state transition: what a block of transactions does to accounts, trades and credit."""
+"""Pure contract engine: transactions in, receipts, events, state root and delegate sets out (PROTOCOL 1-5, 7, 9)."""
