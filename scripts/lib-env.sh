@@ -19,18 +19,22 @@ _environment_fail() {
 
 # Prints the interpreter that environments are built from, never one inside an environment: that one may be removed next.
 _find_python() {
-    local candidate candidates=(python3 python3.13 python3.12 python3.11)
+    local candidate found candidates=(python3 python3.14 python3.13 python3.12 python3.11)
     if [[ -n "${PYTHON:-}" ]]; then candidates=("$PYTHON"); fi
     for candidate in "${candidates[@]}"; do
-        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
-            "$candidate" -c 'import sys; print(getattr(sys, "_base_executable", None) or sys.executable)'
+        found="$("$candidate" -c '
+import sys
+if sys.version_info >= (3, 11):
+    print(getattr(sys, "_base_executable", None) or sys.executable)' 2>/dev/null)" || continue
+        if [[ -n "$found" ]]; then
+            printf '%s\n' "$found"
             return 0
         fi
     done
     if [[ -n "${PYTHON:-}" ]]; then
-        _environment_fail "PYTHON=$PYTHON is not Python 3.11 or later: $("$PYTHON" --version 2>&1 | head -n 1)"
+        _environment_fail "PYTHON=$PYTHON is not Python 3.11 or later"
     else
-        _environment_fail "Python 3.11 or later is needed, and neither python3 nor python3.11 to python3.13 is one." \
+        _environment_fail "Python 3.11 or later is needed, and neither python3 nor python3.11 to python3.14 is one." \
             "Install it, or name one: PYTHON=/path/to/python $0"
     fi
 }
