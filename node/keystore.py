@@ -28,9 +28,6 @@ class KeyPair:
         public_key, self._secret = crypto_sign_seed_keypair(seed)
         self._public_key: PublicKey = bytes(public_key)
 
-    def __repr__(self) -> str:
-        return f"KeyPair({self._public_key.hex()})"
-
     @property
     def public_key(self) -> PublicKey:
         """The 32-byte public key."""
