@@ -4,11 +4,21 @@
 records are durable.
 """
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
-from consensus.block import Block, CertifiedBlock
+from consensus.block import Block, CertifiedBlock, Header
 from consensus.inputs import Timer
-from consensus.messages import Commit, ConsensusMessage, NewView, Prepare, PreparedCertificate, Proposal, ViewChange
+from consensus.merkle import MerklePath
+from consensus.messages import (
+    Commit,
+    ConsensusMessage,
+    NewView,
+    Prepare,
+    PreparedCertificate,
+    PrePrepareVote,
+    Proposal,
+    ViewChange,
+)
 from consensus.types import Digest, PublicKey, Value, Wire
 
 
@@ -33,10 +43,14 @@ class SentRecord(Wire, frozen=True, tag=3):
     message: Proposal | Prepare | Commit | ViewChange | NewView
 
 
+UNKNOWN_HEIGHT: Final = 2**63 - 1
+"""In an `AbstainRecord`: not known yet, so nothing at all may be signed. No `Forget` ever passes it."""
+
+
 class AbstainRecord(Wire, frozen=True, tag=4):
     """Nothing may be signed at heights up to and including ``height`` (journal lost, PROTOCOL 6.5).
 
-    ``height`` = -1 means: not known yet, so nothing at all.
+    Of several the last one written holds; `UNKNOWN_HEIGHT` until q other delegates have named theirs.
     """
 
     height: int
@@ -107,7 +121,10 @@ class CheckProposal(Value, frozen=True):
 
 
 class FetchBlock(Value, frozen=True):
-    """Ask peers for an undecided block by digest; comes back as `BlockFetched`. Repeats until the height ends."""
+    """Find an undecided block by digest in the own journal or at peers; comes back as `BlockFetched`.
+
+    Repeats until found or the height ends.
+    """
 
     height: int
     digest: Digest
@@ -136,17 +153,32 @@ class Decide(Value, frozen=True):
 
 
 class Forget(Value, frozen=True):
-    """The journal may drop records of heights below ``height``: their block and certificate are durable."""
+    """The journal may drop records of heights below ``height``: their block and certificate are durable.
+
+    Records of the height decided last stay, so that a journal always shows below what nothing is signed (6.5).
+    """
 
     height: int
 
 
 class Report(Value, frozen=True):
-    """Evidence of misbehaviour found (two conflicting votes, or an invalid proposal), for an evidence transaction."""
+    """Evidence of equivocation, for an evidence transaction (PROTOCOL 3.2b)."""
 
     first: bytes
     second: bytes
     """Canonical bytes of two conflicting votes of one kind."""
+
+
+class ReportProposal(Value, frozen=True):
+    """Evidence of a wrong block: a fresh pre-prepare of a wrong header or of a wrong transaction (PROTOCOL 3.2b).
+
+    Without ``transaction`` the header itself names a wrong chain, version or epoch.
+    """
+
+    pre_prepare: PrePrepareVote
+    header: Header
+    path: MerklePath | None
+    transaction: bytes | None
 
 
 class Trace(Value, frozen=True):
@@ -171,5 +203,6 @@ Effect: TypeAlias = (
     | Decide
     | Forget
     | Report
+    | ReportProposal
     | Trace
 )

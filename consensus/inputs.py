@@ -66,10 +66,7 @@ class TimerFired(Value, frozen=True):
 
 
 class PoolChanged(Value, frozen=True):
-    """The pool's view of what waits: asked on arrival of the first transaction and after each block.
-
-    ``overlooked`` are ids whose complaint is due (PROTOCOL 6.7), judged by `consensus.complaint` with the pool.
-    """
+    """What waits in the pool: told on arrival of the first transaction, after each block and when it runs empty."""
 
     at: Instant
     waiting: int
@@ -91,10 +88,24 @@ class Batch(Value, frozen=True):
 
 
 class Overlooked(Value, frozen=True):
-    """A transaction that a proposal left out although PROTOCOL 6.7 says it belonged there."""
+    """A transaction that a proposal left out although PROTOCOL 6.7 says it belonged there.
+
+    Judged from the pool's entries by `consensus.complaint.overlooked`.
+    """
 
     transaction_id: Digest
     held_ms: int
+
+
+class Offending(Value, frozen=True):
+    """The transaction for which a fresh proposal is provably wrong: malformed, badly signed or out of its window (3.2b).
+
+    One already on chain, or listed and included, makes a proposal invalid too, but needs state to be shown: no evidence.
+    """
+
+    index: int
+    """Its place in the proposal's references."""
+    transaction: bytes
 
 
 class ProposalChecked(Value, frozen=True):
@@ -114,10 +125,12 @@ class ProposalChecked(Value, frozen=True):
     newest_includable_wait_ms: int | None
     """Time from the later of entering the height and holding an includable transaction to holding the proposal;
     None for a block without transactions (complaint of a slow primary, PROTOCOL 6.7)."""
+    offending: Offending | None = None
+    """With ``reason``: the transaction that proves the primary's fault, if one does."""
 
 
 class BlockFetched(Value, frozen=True):
-    """An undecided block's bytes, found by digest at a peer; the digest has been checked against its header."""
+    """An undecided block's bytes, found by digest at a peer or in the own journal; checked against its header here."""
 
     at: Instant
     block: Block
