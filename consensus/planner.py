@@ -19,9 +19,14 @@ CREDIT_STEP: Final = 10_000
 """The tail is placed in order of whole tens of credits, so that within one step the seed decides."""
 POOREST: Final = 3
 """Groups that the richest one tries to swap with."""
+SCANNED: Final = 32
+"""Members of the richest group that are tried as the one to give, evenly spread over its sorted list."""
+GOOD_ENOUGH: Final = 16
+"""A swap that leaves at most 1/16 of the gap is taken without looking further."""
 SWAPS_PER_GROUP: Final = 16
 SWAPS_BASE: Final = 64
-"""At most 16 k + 64 swaps for each of energy and credit: bounded work for any input."""
+MAX_SWAPS: Final = 1_000
+"""At most min(16 k + 64, 1 000) swaps for each of energy and credit: half a second for any input."""
 PAIR_SEARCH_MEMBERS: Final = 128
 """Up to here all pairs are tried: about 8 000 pairs a step."""
 PAIR_SEARCH_STEPS: Final = 30
@@ -156,7 +161,7 @@ class _Draft:
     def balance_energy(self, allowed: Limits) -> None:
         """Swap between the richest and one of the poorest groups while the energy spread misses its limit."""
         entries = self._entries(self._energy_of, self._credit_of)
-        for _ in range(SWAPS_PER_GROUP * self._total + SWAPS_BASE):
+        for _ in range(min(SWAPS_PER_GROUP * self._total + SWAPS_BASE, MAX_SWAPS)):
             if _spread(self._energy) <= allowed.energy_wh:
                 break
             found = _best_swap(entries, self._energy, None, 0)
@@ -169,7 +174,7 @@ class _Draft:
     def balance_credit(self, allowed: Limits) -> None:
         """The same on credit, where a swap must keep the energy spread within its limit or at least not raise it."""
         entries = self._entries(self._credit_of, self._energy_of)
-        for _ in range(SWAPS_PER_GROUP * self._total + SWAPS_BASE):
+        for _ in range(min(SWAPS_PER_GROUP * self._total + SWAPS_BASE, MAX_SWAPS)):
             if _spread(self._credit) <= allowed.credit:
                 break
             ceiling = max(allowed.energy_wh, _spread(self._energy))
@@ -209,6 +214,12 @@ class _Draft:
         energy, credit = self._energy, self._credit
         low_energy, high_energy = _extremes_without(energy, rich, poor)
         low_credit, high_credit = _extremes_without(credit, rich, poor)
+        untouched = (
+            max(0, high_energy - low_energy - allowed.energy_wh),
+            max(0, high_credit - low_credit - allowed.credit),
+        )
+        if untouched >= best:  # The other groups alone miss by as much: no swap between these two helps.
+            return None
         result = None
         for given in self._groups[rich]:
             for taken in self._groups[poor]:
@@ -284,7 +295,7 @@ def _best_swap(
         if best is None:
             best_error = gap
         candidates = entries[poor]
-        for value, other, given in entries[rich]:
+        for value, other, given in entries[rich][:: -(-len(entries[rich]) // SCANNED)]:
             split = bisect_left(candidates, (value - gap // 2,))
             for place in (split, split - 1):
                 if not 0 <= place < len(candidates):
@@ -297,18 +308,19 @@ def _best_swap(
                 if guard is None or guard.allows(other - taken_other):
                     best = _Swap(rich, poor, given, taken)
                     best_error = error
+                    if error * GOOD_ENOUGH <= gap:
+                        return best
     return best
 
 
 def _nearest_other(candidates: Sequence[Entry], value: int, other: int) -> Entry:
     """Among the entries with ``value`` the one whose other value is nearest ``other``, the lower one on a tie."""
     place = bisect_left(candidates, (value, other))
-    above = candidates[place] if place < len(candidates) and candidates[place][0] == value else None
-    below = candidates[place - 1] if place > 0 and candidates[place - 1][0] == value else None
-    if above is None or (below is not None and other - below[1] <= above[1] - other):
-        invariant(below is not None, "the value was taken from the list")
-        return below or candidates[place - 1]
-    return above
+    has_below = place > 0 and candidates[place - 1][0] == value
+    has_above = place < len(candidates) and candidates[place][0] == value
+    if has_below and (not has_above or other - candidates[place - 1][1] <= candidates[place][1] - other):
+        return candidates[place - 1]
+    return candidates[place]
 
 
 class _Guard:
