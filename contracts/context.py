@@ -6,11 +6,20 @@ from typing import TypeAlias
 from consensus.block import Header
 from consensus.parameters import Parameters
 from consensus.signing import Verifier
-from consensus.types import Digest, Value
+from consensus.types import Address, Digest, Value
 from contracts.genesis import Genesis
-from contracts.receipts import Event, EpochPhase, ReasonCode, Rejection
+from contracts.receipts import EpochPhase, Event, FaultKind, ReasonCode, Rejection
 from contracts.state import State
 from contracts.transaction import Transaction
+
+
+class Fault(Value, frozen=True):
+    """A fault that this block proves; credit is charged for all of them together, after the deadlines (6.11)."""
+
+    address: Address
+    kind: FaultKind
+    height: int
+    """Height at which it happened: its seats say which voters pay (PROTOCOL 3.2)."""
 
 
 class BlockContext:
@@ -42,6 +51,7 @@ class BlockContext:
         self.index = 0
         """Position of the running transaction in the block."""
         self._events: list[Event] = []
+        self._faults: list[Fault] = []
 
     def emit(self, event: Event) -> None:
         """Record what happened; order is part of the receipt."""
@@ -52,6 +62,16 @@ class BlockContext:
         events = tuple(self._events)
         self._events.clear()
         return events
+
+    def accuse(self, fault: Fault) -> None:
+        """Note a fault for step 5 of PROTOCOL 6.11; order is that of charging."""
+        self._faults.append(fault)
+
+    def take_faults(self) -> tuple[Fault, ...]:
+        """Faults since the last call, in the order found."""
+        faults = tuple(self._faults)
+        self._faults.clear()
+        return faults
 
 
 class Result(Value, frozen=True):

@@ -60,11 +60,13 @@ class ReasonCode(enum.IntEnum):
     PLAN_NO_PARTITION = 61
     PLAN_CLAIM_NOT_BETTER = 62
     PLAN_CLAIM_WRONG = 63
+    PLAN_ALREADY_COMMITTED = 64
     HEARTBEAT_WRONG = 70
     EVIDENCE_OLD = 80
     EVIDENCE_KNOWN = 81
     EVIDENCE_NOT_A_DELEGATE = 82
     EVIDENCE_PROVES_NOTHING = 83
+    EVIDENCE_TOO_EARLY = 84
 
 
 class CreditReason(enum.IntEnum):
@@ -221,9 +223,10 @@ class PhaseChanged(Wire, frozen=True, tag=12):
 
 
 class GroupsFormed(Wire, frozen=True, tag=13):
-    """The groups of ``epoch`` are fixed: members in address order and their group numbers."""
+    """The groups of ``epoch`` are fixed: eligible members in address order and their group numbers."""
 
     epoch: Unsigned
+    members: tuple[Address, ...]
     assignment: tuple[Unsigned, ...]
     energy_excess_wh: Unsigned
     credit_excess: Unsigned
@@ -244,7 +247,7 @@ class GroupTallied(Wire, frozen=True, tag=14):
 
 
 class DelegatesChanged(Wire, frozen=True, tag=15):
-    """C(height) differs from C(height - 1), in ranking order."""
+    """C(height), in ranking order, comes from a tally or has another holder than C(height - 1) (PROTOCOL 7.2)."""
 
     height: Unsigned
     ranking: tuple[Address, ...]
