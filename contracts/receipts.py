@@ -32,19 +32,20 @@ class ReasonCode(enum.IntEnum):
     BALANCE_TOO_LOW = 14
     TOTAL_TOO_LARGE = 15
     RECIPIENT_UNKNOWN = 16
+    TOO_MANY_MEMBERS = 17
     PARTIES_EQUAL = 20
     NOT_A_PARTY = 21
     WINDOW_MISALIGNED = 22
     WINDOW_STARTED = 23
     WINDOW_TOO_FAR = 24
     EXPIRY_AFTER_START = 25
-    VALUE_TOO_LARGE = 26
     CONTRACT_UNKNOWN = 27
     CONTRACT_STATE = 28
     ALREADY_CANCELLED_BY_SENDER = 29
     ALREADY_EXCUSED = 30
     OFFER_EXPIRED = 31
     TOO_MANY_OPEN_CONTRACTS = 32
+    TOO_MANY_OPEN_OFFERS = 33
     READING_KEY_WRONG = 40
     READING_SLOT_NOT_ENDED = 41
     READING_SLOT_CLOSED = 42
@@ -171,7 +172,9 @@ class TradeSettled(Wire, frozen=True, tag=7):
     buyer_wh: Unsigned
     """Buyer's allocation by its own meter."""
     delivered_wh: Unsigned
-    """x, by which both N grow."""
+    """x by both meters, by which both N grow."""
+    paid_wh: Unsigned
+    """What is paid for: x with the buyer's missing slots counted as the seller's, or the seller's allocation."""
     paid: Unsigned
     seller_penalty: Unsigned
     buyer_penalty: Unsigned
@@ -187,14 +190,12 @@ class ReadingAccepted(Wire, frozen=True, tag=8):
 
 
 class SlotAllocated(Wire, frozen=True, tag=9):
-    """One slot's register given to one contract (PROTOCOL 2.4)."""
+    """Energy of one slot's register given to one contract (PROTOCOL 2.4); without one the contract got nothing."""
 
     contract_id: Digest
     member: Address
     slot: Unsigned
     allocated_wh: Unsigned
-    read: bool
-    """False: the slot closed without a reading and counts as 0."""
 
 
 class BallotAccepted(Wire, frozen=True, tag=10):
@@ -289,6 +290,19 @@ class HeartbeatSeen(Wire, frozen=True, tag=20):
     address: Address
 
 
+class CancelSigned(Wire, frozen=True, tag=21):
+    """One party signed the first half of a cancellation (PROTOCOL 2.3)."""
+
+    contract_id: Digest
+    party: Address
+
+
+class TradeExcused(Wire, frozen=True, tag=22):
+    """The operators marked a contract: it will end excused (PROTOCOL 2.3)."""
+
+    contract_id: Digest
+
+
 Event: TypeAlias = (
     BalanceChanged
     | CreditChanged
@@ -310,6 +324,8 @@ Event: TypeAlias = (
     | MoneyIssued
     | MoneyRedeemed
     | HeartbeatSeen
+    | CancelSigned
+    | TradeExcused
 )
 
 
