@@ -21,6 +21,7 @@ TAGS: Final = (
     "merkle.leaf",
     "merkle.node",
     "message",
+    "parameters",
     "seed",
     "seed.member",
     "state.bucket",
