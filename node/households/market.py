@@ -15,6 +15,8 @@ FEED_IN_PRICE: Final = 80_000
 """0.08 per kWh: what a roof earns at the grid; nobody sells for less."""
 RETAIL_PRICE: Final = 300_000
 """0.30 per kWh: what the grid charges; nobody buys for more."""
+LEAST_DEAL_WH: Final = 5
+"""Below this a contract is not worth its two signatures."""
 DEVIATION_PERCENT: Final = 8
 """Share of a home's slots in which it falls short of what it contracted: enough to see both kinds, not the rule."""
 
@@ -67,25 +69,21 @@ def load_homes(count: int) -> tuple[Home, ...]:
 def clear_market(surplus_wh: list[int]) -> tuple[Deal, ...]:
     """Deals for one slot; ``surplus_wh`` is positive for sellers, negative for buyers, by position.
 
-    The largest surplus serves the largest need first; one price for all, between feed-in and retail by scarcity.
+    Everyone shares alike: each pair's quantity is in proportion to the seller's surplus and the buyer's need, and one
+    price, between feed-in and retail by scarcity, holds for all. What is too small to contract goes to the grid.
     """
-    sellers = sorted((-wh, home) for home, wh in enumerate(surplus_wh) if wh > 0)
-    buyers = sorted((wh, home) for home, wh in enumerate(surplus_wh) if wh < 0)
-    offered, needed = -sum(wh for wh, _ in sellers), -sum(wh for wh, _ in buyers)
+    sellers = {home: wh for home, wh in enumerate(surplus_wh) if wh > 0}
+    buyers = {home: -wh for home, wh in enumerate(surplus_wh) if wh < 0}
+    offered, needed = sum(sellers.values()), sum(buyers.values())
     if not offered or not needed:
         return ()
     price = FEED_IN_PRICE + (RETAIL_PRICE - FEED_IN_PRICE) * needed // (needed + offered)
-    deals: list[Deal] = []
-    left = {home: -wh for wh, home in sellers}
-    for wh, buyer in buyers:
-        wanted = -wh
-        for seller in left:
-            quantity = min(wanted, left[seller])
-            if quantity > 0:
-                deals.append(Deal(seller, buyer, quantity, price))
-                left[seller] -= quantity
-                wanted -= quantity
-    return tuple(deals)
+    pairs = (
+        Deal(seller, buyer, surplus * need // max(offered, needed), price)
+        for seller, surplus in sellers.items()
+        for buyer, need in buyers.items()
+    )
+    return tuple(deal for deal in pairs if deal.quantity_wh >= LEAST_DEAL_WH)
 
 
 def _metered(contracted: int, expected: int, source: random.Random) -> int:

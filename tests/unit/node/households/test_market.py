@@ -2,6 +2,7 @@
 
 from node.households.market import (
     FEED_IN_PRICE,
+    LEAST_DEAL_WH,
     RETAIL_PRICE,
     SLOTS_PER_DAY,
     Deal,
@@ -11,9 +12,22 @@ from node.households.market import (
 )
 
 
-def test_largest_surplus_serves_largest_need_first() -> None:
-    deals = clear_market([500, -300, 100, -250])
-    assert [(d.seller, d.buyer, d.quantity_wh) for d in deals] == [(0, 1, 300), (0, 3, 200), (2, 3, 50)]
+def test_every_pair_trades_in_proportion_to_surplus_and_need() -> None:
+    deals = clear_market([600, -300, 200, -100])
+    assert [(d.seller, d.buyer, d.quantity_wh) for d in deals] == [
+        (0, 1, 225),
+        (0, 3, 75),
+        (2, 1, 75),
+        (2, 3, 25),
+    ]
+
+
+def test_scarce_surplus_is_rationed_over_all_buyers() -> None:
+    assert [d.quantity_wh for d in clear_market([100, -300, -100])] == [75, 25]
+
+
+def test_dust_is_left_to_the_grid() -> None:
+    assert clear_market([LEAST_DEAL_WH - 1, -1000]) == ()
 
 
 def test_no_deal_without_both_sides() -> None:
