@@ -16,7 +16,8 @@ from consensus.errors import MalformedInput
 from consensus.types import PublicKey
 from network.admission import BanList, PendingConnections, RateMeter
 from network.connection import Connection
-from network.framing import encode_frame
+from network.dialler import Dialler
+from network.framing import PREFIX_BYTES, encode_frame
 from network.handshake import ChainIdentity, Handshake, Hello, RefusalCode, Refused, refusal
 from network.limits import TransportLimits
 from network.metrics import TransportMetrics
@@ -88,8 +89,9 @@ class Transport:
         self._tick: Scheduled | None = None
         self._ticked_ms = 0
         self._server: asyncio.Server | None = None
-        self._dials: set[asyncio.Task[None]] = set()
-        self._dial_slots = asyncio.Semaphore(self._limits.max_dials)
+        self._dialler = Dialler(
+            self.scheduler, self._limits, self.metrics, self._bans, self._connection, self._forget_if_idle
+        )
         self._stopping = False
         self._all_closed = asyncio.Event()
 
@@ -110,10 +112,8 @@ class Transport:
             if scheduled is not None:
                 scheduled.cancel()
         for peer in self._peers.values():
-            self._cancel_redial(peer)
-        for task in self._dials:
-            task.cancel()
-        await asyncio.gather(*self._dials, return_exceptions=True)
+            self._dialler.cancel(peer)
+        await self._dialler.close()
         if self._server is not None:
             self._server.close()
         for connection in list(self._open):
@@ -131,7 +131,7 @@ class Transport:
         for key, peer in list(self._peers.items()):
             if key not in peers and peer.endpoint is not None:
                 peer.endpoint = None
-                self._cancel_redial(peer)
+                self._dialler.cancel(peer)
                 if peer.connection is not None and peer.connection.initiated:
                     self._say_goodbye(peer, "not needed any more")
                 self._forget_if_idle(peer)
@@ -141,9 +141,9 @@ class Transport:
             peer = self._peer(key)
             if peer.endpoint != endpoint:
                 peer.endpoint = endpoint
-                self._cancel_redial(peer)
+                self._dialler.cancel(peer)
                 peer.backoff.reset()
-                self._schedule_dial(peer, 0)
+                self._dialler.schedule(peer, 0)
 
     def send(self, public_key: PublicKey, message: ApplicationMessage) -> bool:
         """Queue ``message`` for ``public_key``; False if it is not connected (the message is gone then)."""
@@ -353,7 +353,7 @@ class Transport:
         if restarted:
             self.metrics.unsent += peer.outbox.clear()
             self._on_peer(peer.public_key, False)
-        self._cancel_redial(peer)
+        self._dialler.cancel(peer)
         peer.dialling = False
         peer.instance = handshake.hello.instance
         peer.connected_ms = self.scheduler.now_ms()
@@ -396,7 +396,7 @@ class Transport:
         if peer.connection is not connection:
             return
         self.metrics.messages_received += 1
-        self.metrics.bytes_received += len(payload)
+        self.metrics.bytes_received += PREFIX_BYTES + len(payload)
         message = decode_message(payload)
         if peer.role is Role.GUEST and not guest_may_send(message):
             if not self._admits(peer.public_key):
@@ -457,7 +457,7 @@ class Transport:
             and not peer.dialling
             and peer.redial is None
         ):
-            self._schedule_dial(peer, peer.backoff.next_ms())
+            self._dialler.schedule(peer, peer.backoff.next_ms())
         self._forget_if_idle(peer)
 
     def _disconnected(self, peer: Peer, reason: str) -> None:
@@ -469,7 +469,7 @@ class Transport:
         log.info("peer disconnected", peer=peer.public_key.hex(), reason=reason)
         self._on_peer(peer.public_key, False)
 
-    # ------------------------------------------------------------ dialling
+    # ------------------------------------------------------------ peers
 
     def _peer(self, key: PublicKey) -> Peer:
         peer = self._peers.get(key)
@@ -486,43 +486,6 @@ class Transport:
     def _forget_if_idle(self, peer: Peer) -> None:
         if peer.connection is None and peer.endpoint is None and not peer.dialling:
             self._peers.pop(peer.public_key, None)
-
-    def _cancel_redial(self, peer: Peer) -> None:
-        if peer.redial is not None:
-            peer.redial.cancel()
-            peer.redial = None
-
-    def _schedule_dial(self, peer: Peer, delay_ms: int) -> None:
-        if self._stopping or peer.connection is not None or peer.dialling:
-            return
-        delay_ms = max(delay_ms, self._bans.remaining_ms(peer.public_key, self.scheduler.now_ms()))
-        peer.redial = self.scheduler.call_later_ms(delay_ms, lambda: self._dial(peer))
-
-    def _dial(self, peer: Peer) -> None:
-        peer.redial = None
-        if peer.connection is not None or peer.endpoint is None or self._stopping:
-            return
-        peer.dialling = True
-        self.metrics.dials += 1
-        task = asyncio.get_running_loop().create_task(self._connect(peer, peer.endpoint))
-        self._dials.add(task)
-        task.add_done_callback(self._dials.discard)
-
-    async def _connect(self, peer: Peer, endpoint: Endpoint) -> None:
-        try:
-            async with self._dial_slots, asyncio.timeout(self._limits.dial_timeout_ms / 1_000):
-                await asyncio.get_running_loop().create_connection(
-                    lambda: self._connection(peer.public_key), endpoint.host, endpoint.port
-                )
-        except (OSError, TimeoutError) as error:
-            self.metrics.dial_failures += 1
-            peer.dialling = False
-            log.debug(
-                "cannot connect", peer=peer.public_key.hex(), endpoint=endpoint.text(), error=str(error)
-            )
-            if peer.endpoint is not None:
-                self._schedule_dial(peer, peer.backoff.next_ms())
-            self._forget_if_idle(peer)
 
     # ------------------------------------------------------------ silence and stalls
 
