@@ -5,6 +5,10 @@ from typing import Final
 import msgspec
 
 from consensus.election import CountedBallot
+from consensus.encoding import encode
+from consensus.hashing import address_of
+from consensus.signing import BALLOT_DOMAIN, Signer
+from consensus.types import Address, Digest
 from contracts.context import BlockContext, Result, payload_of
 from contracts.epoch_records import BallotRecord
 from contracts.epoch_state import ballot_key, number_key
@@ -15,6 +19,23 @@ from contracts.transaction import Ballot, Ballots, Transaction
 
 MAX_BALLOTS: Final = 4
 """Accepted per voter and epoch of the seats (PROTOCOL 5.2)."""
+
+
+def ballot_bytes(
+    chain_id: Digest, voter: Address, epoch: int, sequence: int, choices: tuple[Address, ...]
+) -> bytes:
+    """What a voter signs (PROTOCOL 5.2)."""
+    return BALLOT_DOMAIN + chain_id + encode((voter, epoch, sequence, choices))
+
+
+def sign_ballot(
+    chain_id: Digest, signer: Signer, epoch: int, sequence: int, choices: tuple[Address, ...]
+) -> Ballot:
+    """The signer's ballot for the seat of its group in ``epoch``."""
+    key = signer.public_key
+    voter = address_of(key)
+    signature = signer.sign(ballot_bytes(chain_id, voter, epoch, sequence, choices))
+    return Ballot(voter, epoch, sequence, choices, key, signature)
 
 
 def handle_ballots(state: State, context: BlockContext, transaction: Transaction) -> Result:

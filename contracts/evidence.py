@@ -121,7 +121,9 @@ def _is_invalid_transaction(context: BlockContext, proof: InvalidTransactionProp
     leaf = leaf_hash(full_hash(proof.transaction))
     if not verify_path(proof.header.transactions_root, leaf, proof.path):
         return False
-    fault = transaction_fault(proof.transaction, context.chain_id, proof.header.time_ms, context.verifier)
+    fault = transaction_fault(
+        proof.transaction, context.chain_id, proof.header.time_ms, context.parameters, context.verifier
+    )
     return fault is not None
 
 

@@ -83,8 +83,7 @@ def best_score(state: State, parameters: Parameters, epoch: int) -> Score:
 def form_groups(state: State, context: BlockContext) -> None:
     """End of planning: fix the groups of the next epoch."""
     epoch = context.epoch + 1
-    put_groups(state, context.parameters, epoch)
-    groups = state.epoch.groups.require(number_key(epoch))
+    groups = put_groups(state, context.parameters, epoch)
     snapshot = state.epoch.snapshots.require(number_key(epoch))
     members = tuple(member.address for member in eligible_members(snapshot))
     context.emit(
@@ -99,7 +98,7 @@ def form_groups(state: State, context: BlockContext) -> None:
     )
 
 
-def put_groups(state: State, parameters: Parameters, epoch: int) -> None:
+def put_groups(state: State, parameters: Parameters, epoch: int) -> Groups:
     """Write the groups of ``epoch``: the best committed plan, which beats the built-in one, or that."""
     best = state.epoch.best_plan.get(SINGLETON)
     total = group_total(state.epoch.snapshots.require(number_key(epoch)), parameters)
@@ -111,3 +110,4 @@ def put_groups(state: State, parameters: Parameters, epoch: int) -> None:
         state.epoch.best_plan.delete(SINGLETON)
     state.epoch.groups.put(number_key(epoch), groups)
     state.epoch.built_in = None
+    return groups
