@@ -22,7 +22,9 @@ class DelegateSet(Value, frozen=True):
 
     def __post_init__(self) -> None:
         invariant(len(self.ranking) > 0, "a delegate set cannot be empty")
-        invariant(len({d.address for d in self.ranking}) == len(self.ranking), "a delegate stands once in a set")
+        invariant(
+            len({d.address for d in self.ranking}) == len(self.ranking), "a delegate stands once in a set"
+        )
 
     def __len__(self) -> int:
         return len(self.ranking)
@@ -66,7 +68,9 @@ class DelegateSet(Value, frozen=True):
         return self.ranking[(start + view) % len(self.ranking)]
 
 
-def next_head(parent_set: DelegateSet, parent_proposer: Address, current: DelegateSet, first_of_epoch: bool) -> Address:
+def next_head(
+    parent_set: DelegateSet, parent_proposer: Address, current: DelegateSet, first_of_epoch: bool
+) -> Address:
     """head(h) from C(h-1), the proposer of h-1 (its primary in the header's view) and C(h), PROTOCOL 6.3.
 
     The promoted backup stays primary; one that lost its seat is followed by the next of C(h-1) still seated.

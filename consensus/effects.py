@@ -108,7 +108,7 @@ class BuildBatch(Value, frozen=True):
 
 
 class CheckProposal(Value, frozen=True):
-    """Gather the transactions of ``proposal`` and check all that needs no consensus state; comes back as `ProposalChecked`.
+    """Gather the transactions of ``proposal``, check what needs no consensus state; comes back as `ProposalChecked`.
 
     ``entered_ms`` is the monotonic instant at which the height was entered (for the slow-primary figure).
     ``known`` short-cuts gathering when the block is already held (re-proposal).

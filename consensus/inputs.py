@@ -98,9 +98,9 @@ class Overlooked(Value, frozen=True):
 
 
 class Offending(Value, frozen=True):
-    """The transaction for which a fresh proposal is provably wrong: malformed, badly signed or out of its window (3.2b).
+    """The transaction that makes a fresh proposal provably wrong: malformed, badly signed or out of window (3.2b).
 
-    One already on chain, or listed and included, makes a proposal invalid too, but needs state to be shown: no evidence.
+    One already on chain, or listed and included, makes a proposal invalid too, but only state shows it: no evidence.
     """
 
     index: int

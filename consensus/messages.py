@@ -4,7 +4,7 @@ A message proves its own signature (`verify`); whether its signer holds a seat, 
 they claim, is judged against a `DelegateSet` in `consensus.certificate` and `consensus.view_change`.
 """
 
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from consensus.block import Certificate, Discard, Header
 from consensus.encoding import Codec, encode
@@ -47,6 +47,7 @@ class Commit(Wire, frozen=True, tag=3):
 
 
 Vote: TypeAlias = PrePrepareVote | Prepare | Commit
+V = TypeVar("V", PrePrepareVote, Prepare, Commit)
 
 PHASE_OF: Final = {PrePrepareVote: Phase.PRE_PREPARE, Prepare: Phase.PREPARE, Commit: Phase.COMMIT}
 
@@ -62,14 +63,14 @@ def verify_vote(vote: Vote, chain_id: bytes, verifier: Verifier) -> bool:
 
 
 def sign_vote(
-    kind: type[PrePrepareVote] | type[Prepare] | type[Commit],
+    kind: type[V],
     chain_id: bytes,
     epoch: int,
     height: int,
     view: int,
     digest: bytes,
     signer: Signer,
-) -> Vote:
+) -> V:
     """A signed vote of ``kind``."""
     message = consensus_bytes(PHASE_OF[kind], chain_id, epoch, height, view, digest)
     return kind(epoch, height, view, digest, signer.public_key, signer.sign(message))

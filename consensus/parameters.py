@@ -69,7 +69,9 @@ def fault_bound_ms(parameters: Parameters, member_count: int) -> int:
     """Least planning_ms, voting_ms and missed_ms: max_drift + (f+1)(request + view timeout), PROTOCOL 4.4, 3.2."""
     delegates = parameters.groups or member_count
     faults = (delegates - 1) // 3
-    return parameters.max_drift_ms + (faults + 1) * (parameters.request_timeout_ms + parameters.view_timeout_ms)
+    return parameters.max_drift_ms + (faults + 1) * (
+        parameters.request_timeout_ms + parameters.view_timeout_ms
+    )
 
 
 def resolved(parameters: Parameters, member_count: int) -> Parameters:
@@ -97,7 +99,10 @@ def check_parameters(parameters: Parameters, member_count: int) -> None:
         (p.slot_ms > 0 and p.slot_nominal_ms > 0, "slot_ms and slot_nominal_ms must be positive"),
         (p.max_drift_ms <= p.slot_ms // 2, "max_drift_ms must be at most slot_ms // 2 (PROTOCOL 11)"),
         (p.meter_deadline_ms >= 10 * p.max_drift_ms, "meter_deadline_ms must be at least 10 * max_drift_ms"),
-        (delegates >= 4 or p.allow_non_bft, f"{delegates} delegates survive no fault: set allow_non_bft or use 4"),
+        (
+            delegates >= 4 or p.allow_non_bft,
+            f"{delegates} delegates survive no fault: set allow_non_bft or use 4",
+        ),
         (p.view_timeout_ms > 0 and p.request_timeout_ms > 0, "timeouts must be positive"),
         (p.view_timeout_max_ms >= p.view_timeout_ms, "view_timeout_max_ms must be at least view_timeout_ms"),
         (p.empty_block_interval_ms > 0, "empty_block_interval_ms must be positive"),

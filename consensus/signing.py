@@ -45,7 +45,9 @@ class Verifier(Protocol):
         """Whether ``signature`` is ``public_key``'s over ``message``; never raises."""
 
 
-def consensus_bytes(phase: Phase, chain_id: bytes, epoch: int, height: int, view: int, digest: bytes) -> bytes:
+def consensus_bytes(
+    phase: Phase, chain_id: bytes, epoch: int, height: int, view: int, digest: bytes
+) -> bytes:
     """The signed bytes of a consensus message (PROTOCOL 6.5).
 
     domain || phase (1 byte) || chain id (32) || epoch, height, view (8 bytes each, big-endian) || digest (32).
