@@ -5,27 +5,20 @@ from typing import Final
 import msgspec
 
 from consensus.election import CountedBallot
-from consensus.encoding import encode
 from consensus.hashing import address_of
-from consensus.signing import BALLOT_DOMAIN, Signer
+from consensus.signing import Signer
 from consensus.types import Address, Digest
 from contracts.context import BlockContext, Result, payload_of
 from contracts.epoch_records import BallotRecord
-from contracts.epoch_state import ballot_key, number_key
+from contracts.epoch_state import ballot_key
 from contracts.groups import Grouping
 from contracts.receipts import BallotAccepted, EpochPhase, ReasonCode, Rejection
-from contracts.state import State
+from contracts.signatures import ballot_bytes
+from contracts.state import State, number_key
 from contracts.transaction import Ballot, Ballots, Transaction
 
 MAX_BALLOTS: Final = 4
 """Accepted per voter and epoch of the seats (PROTOCOL 5.2)."""
-
-
-def ballot_bytes(
-    chain_id: Digest, voter: Address, epoch: int, sequence: int, choices: tuple[Address, ...]
-) -> bytes:
-    """What a voter signs (PROTOCOL 5.2)."""
-    return BALLOT_DOMAIN + chain_id + encode((voter, epoch, sequence, choices))
 
 
 def sign_ballot(
@@ -34,8 +27,8 @@ def sign_ballot(
     """The signer's ballot for the seat of its group in ``epoch``."""
     key = signer.public_key
     voter = address_of(key)
-    signature = signer.sign(ballot_bytes(chain_id, voter, epoch, sequence, choices))
-    return Ballot(voter, epoch, sequence, choices, key, signature)
+    unsigned = Ballot(voter, epoch, sequence, choices, key, bytes(64))
+    return msgspec.structs.replace(unsigned, signature=signer.sign(ballot_bytes(unsigned, chain_id)))
 
 
 def handle_ballots(state: State, context: BlockContext, transaction: Transaction) -> Result:

@@ -10,12 +10,12 @@ from consensus.types import Address, Value
 from contracts.ballots import counted_ballots
 from contracts.chain import Chain
 from contracts.epoch_records import BallotRecord, EpochFaults, SnapshotMember
-from contracts.epoch_state import ballot_key, chain_of, number_key, seat_set_at
+from contracts.epoch_state import ballot_key, chain_of, seat_set_at
 from contracts.faults import conduct_of
 from contracts.plans import require_built_in_plan
 from contracts.receipts import EpochPhase
 from contracts.seats import candidates, delegate_set_at
-from contracts.state import SINGLETON, State
+from contracts.state import SINGLETON, State, number_key
 
 
 class PhaseStatus(Value, frozen=True):

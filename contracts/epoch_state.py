@@ -19,12 +19,7 @@ from contracts.epoch_records import (
     Snapshot,
 )
 from contracts.groups import Grouping
-from contracts.state import SINGLETON, State, Table
-
-
-def number_key(number: int) -> bytes:
-    """Raw key of an epoch or a height."""
-    return number.to_bytes(8, "big")
+from contracts.state import SINGLETON, State, Table, number_key
 
 
 class EpochTables:

@@ -5,14 +5,14 @@ from typing import assert_never
 from consensus.block import PROTOCOL_VERSION, Header, full_hash
 from consensus.hashing import address_of
 from consensus.merkle import leaf_hash, verify_path
-from consensus.messages import PrePrepareVote, Vote, verify_vote
+from consensus.messages import PrePrepareVote, Vote
 from consensus.types import Address
 from contracts.context import OK, BlockContext, Fault, Result, payload_of
 from contracts.epoch_records import ProvenFault
-from contracts.epoch_state import number_key, seat_set_at
+from contracts.epoch_state import seat_set_at
 from contracts.receipts import FaultKind, ReasonCode
 from contracts.seats import delegate_set_at
-from contracts.state import State
+from contracts.state import State, number_key
 from contracts.transaction import (
     ConflictingVotes,
     Evidence,
@@ -25,7 +25,10 @@ from contracts.validation import transaction_fault
 
 
 def handle_evidence(state: State, context: BlockContext, transaction: Transaction) -> Result:
-    """Accuse the key that the proof convicts; the credit is charged at the end of the block (PROTOCOL 6.11)."""
+    """Accuse the key that the proof convicts; the credit is charged at the end of the block (PROTOCOL 6.11).
+
+    The signatures of the votes were checked at the door (PROTOCOL 6.8): what stands here was truly signed.
+    """
     proof = payload_of(transaction, Evidence).proof
     vote = accused_vote(proof)
     if vote.height > context.height:
@@ -78,32 +81,28 @@ def forget_evidence(state: State) -> None:
 def _proves(state: State, context: BlockContext, proof: Proof) -> bool:
     match proof:
         case ConflictingVotes():
-            return _votes_conflict(context, proof.first, proof.second)
+            return _votes_conflict(proof.first, proof.second)
         case InvalidTransactionProposed():
-            return _is_fresh(context, proof.pre_prepare, proof.header) and _is_invalid_transaction(
-                context, proof
-            )
+            return _is_fresh(proof.pre_prepare, proof.header) and _is_invalid_transaction(context, proof)
         case InvalidHeaderProposed():
-            return _is_fresh(context, proof.pre_prepare, proof.header) and _is_wrong_header(
+            return _is_fresh(proof.pre_prepare, proof.header) and _is_wrong_header(
                 state, context, proof.header
             )
         case _:
             assert_never(proof)
 
 
-def _votes_conflict(context: BlockContext, first: Vote, second: Vote) -> bool:
-    """Two of one kind and key for one (epoch, height, view) with different digests, both truly signed."""
+def _votes_conflict(first: Vote, second: Vote) -> bool:
+    """Two of one kind and key for one (epoch, height, view) with different digests."""
     return (
         type(first) is type(second)
         and (first.signer, first.epoch, first.height, first.view)
         == (second.signer, second.epoch, second.height, second.view)
         and first.digest != second.digest
-        and verify_vote(first, context.chain_id, context.verifier)
-        and verify_vote(second, context.chain_id, context.verifier)
     )
 
 
-def _is_fresh(context: BlockContext, vote: PrePrepareVote, header: Header) -> bool:
+def _is_fresh(vote: PrePrepareVote, header: Header) -> bool:
     """A pre-prepare of the view in which its header was made, by the proposer that the header names (PROTOCOL 6.6).
 
     A re-proposal, whose signer only obeys a new-view, is none.
@@ -112,7 +111,6 @@ def _is_fresh(context: BlockContext, vote: PrePrepareVote, header: Header) -> bo
         header.digest() == vote.digest
         and (header.height, header.view) == (vote.height, vote.view)
         and header.proposer == address_of(vote.signer)
-        and verify_vote(vote, context.chain_id, context.verifier)
     )
 
 

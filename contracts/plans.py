@@ -6,10 +6,9 @@ from consensus.parameters import Parameters
 from consensus.planner import plan as plan_groups
 from contracts.context import OK, BlockContext, Result, payload_of
 from contracts.epoch_records import BestPlan, BuiltInPlan, Groups, Snapshot
-from contracts.epoch_state import number_key
 from contracts.receipts import EpochPhase, GroupsFormed, PlanAccepted, ReasonCode
 from contracts.snapshot import eligible_members, group_total
-from contracts.state import SINGLETON, State
+from contracts.state import SINGLETON, State, number_key
 from contracts.transaction import Plan, Transaction
 
 

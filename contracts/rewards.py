@@ -5,11 +5,11 @@ from consensus.types import Address
 from contracts.context import BlockContext
 from contracts.credit_ledger import book_credit
 from contracts.epoch_records import SnapshotMember
-from contracts.epoch_state import ballot_key, number_key, seat_set_at
+from contracts.epoch_state import ballot_key, seat_set_at
 from contracts.faults import has_paid_as_voter, is_clean, lower_streak
 from contracts.receipts import CreditReason
 from contracts.seats import served_in
-from contracts.state import State
+from contracts.state import State, number_key
 
 
 def book_rewards(state: State, context: BlockContext) -> None:

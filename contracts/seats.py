@@ -12,10 +12,10 @@ from consensus.types import Address
 from contracts.ballots import counted_ballots
 from contracts.context import BlockContext
 from contracts.epoch_records import SeatSet, SnapshotMember
-from contracts.epoch_state import chain_of, number_key, seat_set_at
+from contracts.epoch_state import chain_of, seat_set_at
 from contracts.faults import is_down, is_proven
 from contracts.receipts import DelegatesChanged, GroupTallied
-from contracts.state import State
+from contracts.state import State, number_key
 
 
 def delegate_set_at(state: State, height: int) -> DelegateSet:

@@ -5,8 +5,7 @@ from consensus.parameters import Parameters
 from consensus.types import Digest
 from contracts.context import BlockContext
 from contracts.epoch_records import Snapshot, SnapshotMember
-from contracts.epoch_state import number_key
-from contracts.state import State
+from contracts.state import State, number_key
 
 
 def take_snapshot(state: State, context: BlockContext) -> None:
