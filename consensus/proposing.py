@@ -19,6 +19,8 @@ def pool_changed(core: Core, change: PoolChanged) -> None:
     core.oldest_waiting_ms = change.oldest_received_ms
     if change.waiting:
         core.height.nothing_to_propose = False
+    else:
+        core.height.busy = False
 
 
 def propose(core: Core) -> bool:
