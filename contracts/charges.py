@@ -27,12 +27,15 @@ def _charge_delegate(state: State, context: BlockContext, fault: Fault) -> None:
 
 
 def _charge_voters(state: State, context: BlockContext, fault: Fault) -> None:
-    """Each whose ballot held the seat at the fault's height pays gamma, at most once an epoch."""
+    """Each whose ballot held the seat at the fault's height pays gamma, at most once an epoch.
+
+    The holder's own ballot is aside, as it is for delta: the holder pays beta.
+    """
     for seat in seat_set_at(state, fault.height).ranking:
         if seat.holder != fault.address:
             continue
         for voter in seat.supporters:
-            if not has_paid_as_voter(state, voter, context.epoch):
+            if voter != fault.address and not has_paid_as_voter(state, voter, context.epoch):
                 note_paid_as_voter(state, voter, context.epoch)
                 book_credit(state, context, voter, CreditReason.VOTER_PENALTY, -context.parameters.gamma)
 

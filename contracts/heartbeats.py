@@ -40,7 +40,8 @@ def handle_heartbeat(state: State, context: BlockContext, transaction: Transacti
 def _is_own_commit(context: BlockContext, sender: Address, commit: Commit, counter: MissedCommit) -> bool:
     """Whether ``commit`` is the sender's for one of the heights that its counter holds.
 
-    Its signature was checked at the door (PROTOCOL 6.8). Its digest is not compared: a delegate that committed in a view that failed was as alive as any other.
+    Its signature was checked at the door (PROTOCOL 6.8). Its digest is not compared: a delegate that committed in a
+    view that failed was as alive as any other.
     """
     return (
         commit.epoch == context.epoch
