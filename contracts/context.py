@@ -1,16 +1,19 @@
 """What a contract may know about the block it runs in, and where it puts its events."""
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from consensus.block import Header
+from consensus.errors import fail
 from consensus.parameters import Parameters
 from consensus.signing import Verifier
 from consensus.types import Address, Digest, Value
 from contracts.genesis import Genesis
 from contracts.receipts import EpochPhase, Event, FaultKind, ReasonCode, Rejection
 from contracts.state import State
-from contracts.transaction import Transaction
+from contracts.transaction import Payload, Transaction
+
+P = TypeVar("P", bound=Payload)
 
 
 class Fault(Value, frozen=True):
@@ -85,6 +88,14 @@ OK = Result(ReasonCode.OK)
 
 Handler: TypeAlias = Callable[[State, BlockContext, Transaction], Result]
 """A contract's entry point: checks everything first, then changes the state."""
+
+
+def payload_of(transaction: Transaction, kind: type[P]) -> P:
+    """The payload, known by the registry to be of ``kind``."""
+    payload = transaction.payload
+    if not isinstance(payload, kind):
+        fail(f"a {type(payload).__name__} was handed to the contract of {kind.__name__}")
+    return payload
 
 
 def operators_among(genesis: Genesis, keys: tuple[bytes, ...]) -> int:

@@ -1,6 +1,7 @@
 """Genesis: members, operators and rules of a chain; its hash is the chain id (PROTOCOL 1.5, 8.1, 9.1)."""
 
 import enum
+from itertools import pairwise
 from typing import Annotated, Final
 
 import msgspec
@@ -12,6 +13,7 @@ from consensus.hashing import address_of, tagged_hash
 from consensus.parameters import Parameters, check_parameters
 from consensus.signing import REGISTRATION_DOMAIN, Signer, Verifier
 from consensus.types import MAX_TOTAL, Address, Digest, PublicKey, SignatureBytes, Unsigned, Wire
+from contracts.transaction import MAX_OPERATORS
 
 
 class Admission(enum.IntEnum):
@@ -58,16 +60,18 @@ class Genesis(Wire, frozen=True):
 
 
 genesis_codec: Final[Codec[Genesis]] = Codec(Genesis, 8_388_608)
-MAX_OPERATORS: Final = 16
-"""A transaction carries at most `MAX_SIGNATURES`."""
 
 
-def registration_bytes(chain_name: str, public_key: bytes, meter_public_key: bytes, max_power_w: int) -> bytes:
+def registration_bytes(
+    chain_name: str, public_key: bytes, meter_public_key: bytes, max_power_w: int
+) -> bytes:
     """What a founding member signs."""
     return REGISTRATION_DOMAIN + encode((chain_name, public_key, meter_public_key, max_power_w))
 
 
-def sign_registration(chain_name: str, signer: Signer, meter_public_key: bytes, max_power_w: int) -> Registration:
+def sign_registration(
+    chain_name: str, signer: Signer, meter_public_key: bytes, max_power_w: int
+) -> Registration:
     """A registration by ``signer``."""
     key = signer.public_key
     message = registration_bytes(chain_name, key, meter_public_key, max_power_w)
@@ -93,18 +97,30 @@ def check_genesis(genesis: Genesis, verifier: Verifier) -> None:
     rules = (
         (g.version == 1, f"unknown genesis version {g.version}"),
         (len(g.members) > 0, "no members"),
-        (all(a < b for a, b in zip(addresses, addresses[1:], strict=False)), "members must be in address order, once"),
+        (
+            all(a < b for a, b in pairwise(addresses)),
+            "members must be in address order, once",
+        ),
         (len(dict.fromkeys(meters)) == len(meters), "two members share a meter"),
-        (all(m.max_power_w <= g.parameters.max_power_w for m in g.members), "a meter's power exceeds max_power_w"),
+        (
+            all(m.max_power_w <= g.parameters.max_power_w for m in g.members),
+            "a meter's power exceeds max_power_w",
+        ),
         (len(g.operators) <= MAX_OPERATORS, f"more than {MAX_OPERATORS} operators"),
         (len(dict.fromkeys(g.operators)) == len(g.operators), "an operator key stands twice"),
-        (all(is_acceptable_key(key) for key in g.operators), "an operator key is of small order or not canonical"),
+        (
+            all(is_acceptable_key(key) for key in g.operators),
+            "an operator key is of small order or not canonical",
+        ),
         (g.operator_threshold <= len(g.operators), "operator_threshold exceeds the number of operators"),
         (g.operator_threshold >= 1 or not g.operators, "operator_threshold must be at least 1"),
         (g.admission is not Admission.INVITED or len(g.operators) > 0, "an invited chain needs operators"),
         (g.admission is not Admission.OPEN or g.entry_balance == 0, "an open chain grants no entry_balance"),
         (max(g.entry_balance, g.founding_balance) <= 10**18, "a balance exceeds 10^18"),
-        (g.founding_balance * len(g.members) <= MAX_TOTAL, "the founding balances add up to more than 2^63 - 1"),
+        (
+            g.founding_balance * len(g.members) <= MAX_TOTAL,
+            "the founding balances add up to more than 2^63 - 1",
+        ),
     )
     for holds, text in rules:
         if not holds:

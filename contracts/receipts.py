@@ -1,7 +1,7 @@
 """Receipts: a stable reason code and typed events per transaction, and one receipt for the block itself (PROTOCOL 9.3).
 
-``receipts root = Merkle(leaf(encode(receipt)) ...)`` in block order; the block's own receipt comes last with a zero id and
-carries what no single transaction caused: faults, deadlines, credit, elections.
+``receipts root = Merkle(leaf(encode(receipt)) ...)`` in block order; the block's own receipt comes last with a zero id
+and carries what no single transaction caused: faults, deadlines, credit, elections.
 """
 
 import enum

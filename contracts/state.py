@@ -74,6 +74,10 @@ class Table(Generic[V]):
     def __len__(self) -> int:
         return len(self._rows)
 
+    def __iter__(self) -> Iterator[bytes]:
+        """Raw keys in order."""
+        yield from sorted(self._rows)
+
     def items(self) -> Iterator[tuple[bytes, V]]:
         """Records in key order."""
         for key in sorted(self._rows):
@@ -220,14 +224,18 @@ class State:
         for key, block in self.identifiers.items():
             self.known_ids.update(dict.fromkeys(block.ids))
             self.identifier_heights.append(int.from_bytes(key, "big"))
-        self.slot_end_keys.extend(int.from_bytes(key, "big") for key, _ in self.slot_ends.items())
-        for key, _ in self.readings.items():
+        self.slot_end_keys.extend(int.from_bytes(key, "big") for key in self.slot_ends)
+        for key in self.readings:
             self.trades.add_reading(int.from_bytes(key[:8], "big"), key[8:])
         for offer_id, offer in self.offers.items():
             self.trades.add_offer(offer_id, offer)
         contracts = sorted(self.contracts.items(), key=lambda item: (item[1].height, item[1].index))
         for contract_id, contract in contracts:
             self.trades.add_contract(contract_id, contract)
+            end = self.trades.end_slot(contract)
+            parties = (contract.terms.seller, contract.terms.buyer)
+            if all(self.meters.require(party).next_slot >= end for party in parties):
+                self.trades.settle_when_due(contract_id, contract)
 
     def commit(self) -> tuple[dict[bytes, bytes | None], Digest]:
         """Changed entries (None: deleted) and the new state root."""
@@ -235,6 +243,12 @@ class State:
         for table in self._tables.values():
             changes.update(table.take_changes())
         return changes, self.tree.update(changes)
+
+    def entries(self) -> Iterator[tuple[bytes, bytes]]:
+        """Every full key with its encoded value, table by table, each in key order; nothing may be uncommitted."""
+        for prefix, table in self._tables.items():
+            for key, value in table.items():
+                yield prefix + key, encode(value)
 
     def prove(self, key: bytes) -> StateProof:
         """Membership or absence proof of a full key under the last committed root; `MalformedInput` for no table."""

@@ -1,8 +1,8 @@
 """Orders over contracts and readings that the state tables imply: rebuilt on load, kept beside them, never hashed.
 
-Every structure here is a function of the tables' content alone (ties are broken by activation height and index), so two
-nodes with the same tables act in the same order, whatever their history. Entries of contracts that ended early stay until
-their turn and are skipped: who takes one asks the table whether it still exists.
+Every structure here follows from the tables' content alone (ties are broken by activation height and index), so two
+nodes with the same tables act in the same order, whatever their history. Entries that have lost their object, or have
+done their work before a restart, stay until their turn and are skipped: who takes one asks the table first.
 """
 
 from bisect import insort
@@ -56,25 +56,19 @@ class SlotBuckets(Generic[T]):
         return taken
 
 
-class Book:
-    """The contracts of one member in one role, seller or buyer."""
+class MeterBook:
+    """The contracts that one member's meter serves."""
 
     def __init__(self) -> None:
-        self.waiting: SlotBuckets[Place] = SlotBuckets()
-        """By first slot of the window."""
-        self.live: list[Place] = []
+        self.waiting: SlotBuckets[tuple[Place, bool]] = SlotBuckets()
+        """By first slot of the window, with whether the member sells."""
+        self.sales: list[Place] = []
         """Begun and not yet filled, the next to be served last."""
+        self.purchases: list[Place] = []
         self.ending: SlotBuckets[Digest] = SlotBuckets()
         """By the slot after the window."""
-
-    def begin_through(self, slot: int) -> list[Place]:
-        """The live places once windows that begin at or before ``slot`` have joined and those ended by it are gone."""
-        live = self.live
-        for place in self.waiting.take_below(slot + 1):
-            insort(live, place)
-        while live and -live[-1][0] <= slot:
-            live.pop()
-        return live
+        self.covered_to = 0
+        """The latest end of a window that has begun: a slot below it needs a reading or its closing."""
 
 
 class TradeIndex:
@@ -82,8 +76,7 @@ class TradeIndex:
 
     def __init__(self, slot_ms: int) -> None:
         self._slot_ms = slot_ms
-        self._sales: dict[Address, Book] = {}
-        self._purchases: dict[Address, Book] = {}
+        self._books: dict[Address, MeterBook] = {}
         self._expiries: list[Deadline] = []
         self._beginnings: SlotBuckets[Deadline] = SlotBuckets()
         self._closings: SlotBuckets[Deadline] = SlotBuckets()
@@ -94,18 +87,11 @@ class TradeIndex:
         self.readers: SlotBuckets[Address] = SlotBuckets()
         """Who has a reading in the state, by slot."""
 
-    def sales(self, member: Address) -> Book:
-        """The contracts in which ``member`` sells."""
-        book = self._sales.get(member)
+    def book(self, member: Address) -> MeterBook:
+        """The contracts of ``member``."""
+        book = self._books.get(member)
         if book is None:
-            book = self._sales[member] = Book()
-        return book
-
-    def purchases(self, member: Address) -> Book:
-        """The contracts in which ``member`` buys."""
-        book = self._purchases.get(member)
-        if book is None:
-            book = self._purchases[member] = Book()
+            book = self._books[member] = MeterBook()
         return book
 
     def add_offer(self, offer_id: Digest, offer: Offer) -> None:
@@ -115,18 +101,26 @@ class TradeIndex:
     def add_contract(self, contract_id: Digest, contract: Contract) -> None:
         """File a contract in its parties' books and under its deadlines."""
         terms, height, index = contract.terms, contract.height, contract.index
-        start = terms.start_ms // self._slot_ms
-        end = start + terms.slots
+        start = self.start_slot(contract)
+        end = self.end_slot(contract)
         place = (-end, -height, -index, contract_id)
-        for book in (self.sales(terms.seller), self.purchases(terms.buyer)):
-            book.waiting.add(start, place)
+        for book, sells in ((self.book(terms.seller), True), (self.book(terms.buyer), False)):
+            book.waiting.add(start, (place, sells))
             book.ending.add(end, contract_id)
         self._beginnings.add(start, (terms.start_ms, height, index, BEGIN_METERING, contract_id))
         self._closings.add(end, (end * self._slot_ms, height, index, SETTLE, contract_id))
 
+    def start_slot(self, contract: Contract) -> int:
+        """The first slot of the contract's window."""
+        return contract.terms.start_ms // self._slot_ms
+
+    def end_slot(self, contract: Contract) -> int:
+        """The slot after the contract's window."""
+        return contract.terms.start_ms // self._slot_ms + contract.terms.slots
+
     def settle_when_due(self, contract_id: Digest, contract: Contract) -> None:
         """Queue a contract whose slots are all allocated on both meters."""
-        end_ms = contract.terms.start_ms + contract.terms.slots * self._slot_ms
+        end_ms = self.end_slot(contract) * self._slot_ms
         heappush(self.due, (end_ms, contract.height, contract.index, SETTLE, contract_id))
 
     def add_reading(self, slot: int, member: Address) -> None:

@@ -1,7 +1,8 @@
 """Transactions: body, signatures, identity and every payload (PROTOCOL 9.2).
 
 A transaction on the wire is ``[body, signatures]``; ``body`` is ``[chain id, type, sender, valid_from, valid_until,
-nonce, payload]``. The id is H(body): other signature bytes make no other transaction. The first signature is the sender's.
+nonce, payload]``. The id is H(body): other signature bytes make no other transaction. The first signature is the
+sender's.
 """
 
 import enum
@@ -9,10 +10,10 @@ from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
+from consensus.block import Header
 from consensus.encoding import Codec, encode
 from consensus.errors import MalformedInput
 from consensus.hashing import tagged_hash
-from consensus.block import Header
 from consensus.merkle import MerklePath
 from consensus.messages import Commit, Prepare, PrePrepareVote
 from consensus.signing import TRANSACTION_DOMAIN, Signer
@@ -20,8 +21,12 @@ from consensus.types import Address, BasisPoints, Digest, PublicKey, SignatureBy
 
 MAX_TRANSACTION_BYTES: Final = 65_536
 """256 signed readings are about 45 KiB; a plan for 10 000 members 30 KiB; evidence with a 4 KiB transaction less."""
-MAX_SIGNATURES: Final = 18
-"""Sixteen operators, the member, and one to spare."""
+MAX_OPERATORS: Final = 16
+"""Of a chain (PROTOCOL 1.5): so that approvals fit a transaction and cost a few milliseconds to verify."""
+MAX_SIGNATURES: Final = MAX_OPERATORS + 2
+"""All operators, the member, and one to spare."""
+MAX_WINDOW_SLOTS: Final = 96
+"""A window of 1..96 slots: a day of quarter-hours (PROTOCOL 2.1)."""
 
 
 class TransactionType(enum.IntEnum):
@@ -70,15 +75,15 @@ class Meter(Wire, frozen=True):
 
     public_key: PublicKey
     max_power_w: Annotated[int, msgspec.Meta(ge=1, le=100_000_000)]
-    approvals: tuple[Signature, ...]
+    approvals: Annotated[tuple[Signature, ...], msgspec.Meta(max_length=MAX_OPERATORS)]
 
 
 class Invite(Wire, frozen=True):
-    """Permission to join, usable once: signatures over INVITE_DOMAIN || encode([chain id, public_key, last_time_ms])."""
+    """Permission to join, usable once: INVITE_DOMAIN || encode([chain id, public_key, last_time_ms]) is signed."""
 
     public_key: PublicKey
     last_time_ms: Unsigned
-    approvals: tuple[Signature, ...]
+    approvals: Annotated[tuple[Signature, ...], msgspec.Meta(max_length=MAX_OPERATORS)]
 
 
 class Join(Wire, frozen=True):
@@ -129,7 +134,7 @@ class Terms(Wire, frozen=True):
     """Micro-units of currency per kWh, so ``wh * price`` is nano-units."""
     start_ms: Unsigned
     """Start of the first slot, aligned to the Unix epoch."""
-    slots: Annotated[int, msgspec.Meta(ge=1, le=96)]
+    slots: Annotated[int, msgspec.Meta(ge=1, le=MAX_WINDOW_SLOTS)]
     penalty_bp: BasisPoints
     buyer_rule: BuyerRule
     expiry_ms: Unsigned
@@ -200,7 +205,8 @@ class Readings(Wire, frozen=True):
 class Ballot(Wire, frozen=True):
     """A vote for the seat of the voter's group in ``epoch`` (PROTOCOL 5.2).
 
-    Signed over BALLOT_DOMAIN || chain id || encode([voter, epoch, sequence, choices]); ``public_key`` hashes to ``voter``.
+    Signed over BALLOT_DOMAIN || chain id || encode([voter, epoch, sequence, choices]); ``public_key`` hashes to
+    ``voter``.
     """
 
     voter: Address
