@@ -1,0 +1,348 @@
+"""Members that hold real keys and break the rules: each mischief twists what its node sends, or adds to it.
+
+The node itself runs the shipped replica, so a mischief lies from within a protocol that otherwise goes on. It may
+sign anything with its own key and repeat anything it received; it cannot sign for others.
+"""
+
+import random
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from consensus.block import Block, Certificate, CertifiedBlock, CommitSignature, transactions_root
+from consensus.messages import (
+    Accepted,
+    Commit,
+    ConsensusMessage,
+    NewView,
+    Prepare,
+    PrePrepareVote,
+    Proposal,
+    ViewChange,
+    sign_vote,
+    view_change_bytes,
+)
+from consensus.signing import Signer
+from consensus.types import Digest
+from network.simulation.letters import GiveDecided, GiveHeight, Letter
+
+SOON_US = 50_000
+
+
+class Liar(Protocol):
+    """What a mischief knows of its node."""
+
+    @property
+    def index(self) -> int:
+        """Of the node."""
+
+    @property
+    def signer(self) -> Signer:
+        """Its real key."""
+
+
+class Mischief(Protocol):
+    """One way to misbehave."""
+
+    def twist(self, liar: Liar, target: int, letter: Letter) -> Sequence[tuple[int, Letter]]:
+        """What is sent instead of ``letter`` to one node: (delay in microseconds, letter) each."""
+
+
+class Silent:
+    """Sends nothing of some kinds; with all kinds it is as good as dead, with few it is primary in name only."""
+
+    def __init__(self, rng: random.Random) -> None:
+        kinds = ("Proposal", "Prepare", "Commit", "ViewChange", "NewView")
+        self._kinds = frozenset(rng.sample(kinds, rng.randint(1, len(kinds))))
+
+    def twist(self, liar: Liar, target: int, letter: Letter) -> Sequence[tuple[int, Letter]]:
+        """Nothing, for its kinds."""
+        return [] if type(letter).__name__ in self._kinds else [(0, letter)]
+
+
+class Slow:
+    """Sends everything late, just within or beyond what timers allow."""
+
+    def __init__(self, rng: random.Random, view_timeout_ms: int) -> None:
+        self._delay_us = rng.choice((view_timeout_ms * 300, view_timeout_ms * 950, view_timeout_ms * 2_000))
+
+    def twist(self, liar: Liar, target: int, letter: Letter) -> Sequence[tuple[int, Letter]]:
+        """Later."""
+        return [(self._delay_us, letter)]
+
+
+class Choosy:
+    """Sends each letter to a random part of the others only."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+
+    def twist(self, liar: Liar, target: int, letter: Letter) -> Sequence[tuple[int, Letter]]:
+        """Perhaps nothing."""
+        return [(0, letter)] if self._rng.random() < 0.5 else []
+
+
+class TwoFaced:
+    """As primary shows different blocks to different halves, and votes for whatever its reader was shown."""
+
+    def __init__(self, rng: random.Random, chain_id: Digest) -> None:
+        self._rng = rng
+        self._chain_id = chain_id
+        self._other: dict[Digest, Proposal] = {}
+
+    def twist(self, liar: Liar, target: int, letter: Letter) -> Sequence[tuple[int, Letter]]:
+        """The other block to the odd half, and commits that match it."""
+        if isinstance(letter, Proposal):
+            other = self._second(liar, letter)
+            shown = other if target % 2 else letter
+            return [(0, shown)] if self._rng.random() < 0.8 else [(0, letter), (0, other)]
+        if isinstance(letter, Commit) and letter.digest in self._other and target % 2:
+            return [(0, _resigned(letter, self._other[letter.digest].vote.digest, self._chain_id, liar))]
+        return [(0, letter)]
+
+    def _second(self, liar: Liar, first: Proposal) -> Proposal:
+        known = self._other.get(first.vote.digest)
+        if known is not None:
+            return known
+        references = first.references[1:]
+        header = msgspec.structs.replace(
+            first.header,
+            time_ms=first.header.time_ms + self._rng.choice((0, 1, 7)),
+            transactions_root=transactions_root(references),
+        )
+        vote = first.vote
+        signed = sign_vote(
+            PrePrepareVote, self._chain_id, vote.epoch, vote.height, vote.view, header.digest(), liar.signer
+        )
+        if not isinstance(signed, PrePrepareVote):
+            raise TypeError("sign_vote makes what it is asked for")
+        second = Proposal(signed, header, references, first.last_commit, first.discarded)
+        self._other[vote.digest] = second
+        return second
+
+
+class ForkedVotes:
+    """Prepares and commits one digest to some and another to others: one it has seen, or none that exists."""
+
+    def __init__(self, rng: random.Random, chain_id: Digest) -> None:
+        self._rng = rng
+        self._chain_id = chain_id
+        self._seen: deque[Digest] = deque(maxlen=8)
+
+    def twist(self, liar: Liar, target: int, letter: Letter) -> Sequence[tuple[int, Letter]]:
+        """Another digest, or both."""
+        if not isinstance(letter, Prepare | Commit):
+            return [(0, letter)]
+        if letter.digest not in self._seen:
+            self._seen.append(letter.digest)
+        digest = self._rng.choice((*self._seen, self._rng.randbytes(32)))
+        if digest == letter.digest or self._rng.random() < 0.3:
+            return [(0, letter)]
+        forked = _resigned(letter, digest, self._chain_id, liar)
+        return [(0, forked)] if self._rng.random() < 0.5 else [(0, letter), (0, forked)]
+
+
+class LyingViewChange:
+    """Hides what it prepared, names what it never accepted, jumps to far views, or mangles a certificate."""
+
+    def __init__(self, rng: random.Random, chain_id: Digest) -> None:
+        self._rng = rng
+        self._chain_id = chain_id
+
+    def twist(self, liar: Liar, target: int, letter: Letter) -> Sequence[tuple[int, Letter]]:
+        """Another view-change, signed as if it were true."""
+        if not isinstance(letter, ViewChange) or self._rng.random() < 0.2:
+            return [(0, letter)]
+        return [(0, self._lie(liar, letter))]
+
+    def _lie(self, liar: Liar, told: ViewChange) -> ViewChange:
+        match self._rng.randrange(5):
+            case 0:
+                told = msgspec.structs.replace(told, prepared=None)
+            case 1:
+                told = msgspec.structs.replace(told, prepared=None, accepted=())
+            case 2:
+                far = told.view + self._rng.choice((1, 2, 50, 2**40))
+                told = msgspec.structs.replace(told, view=far)
+            case 3:
+                accepted = (Accepted(told.view - 1, self._rng.randbytes(32)),)
+                told = msgspec.structs.replace(told, accepted=accepted)
+            case _:
+                told = self._mangled(told)
+        signature = liar.signer.sign(view_change_bytes(told, self._chain_id))
+        return msgspec.structs.replace(told, signature=signature)
+
+    def _mangled(self, told: ViewChange) -> ViewChange:
+        if told.prepared is None or not told.prepared.prepares:
+            return told
+        first = told.prepared.prepares[0]
+        prepares = self._rng.choice(
+            (
+                told.prepared.prepares[1:],
+                (first,) * len(told.prepared.prepares),
+                tuple(msgspec.structs.replace(p, view=p.view + 1) for p in told.prepared.prepares),
+                tuple(
+                    msgspec.structs.replace(p, digest=self._rng.randbytes(32)) for p in told.prepared.prepares
+                ),
+            )
+        )
+        return msgspec.structs.replace(
+            told, prepared=msgspec.structs.replace(told.prepared, prepares=tuple(prepares))
+        )
+
+
+class LyingNewView:
+    """As new primary leaves out the view-changes that bind it, repeats one, or spoils one."""
+
+    def __init__(self, rng: random.Random, chain_id: Digest) -> None:
+        self._rng = rng
+        self._chain_id = chain_id
+
+    def twist(self, liar: Liar, target: int, letter: Letter) -> Sequence[tuple[int, Letter]]:
+        """Another new-view."""
+        if not isinstance(letter, NewView) or self._rng.random() < 0.2:
+            return [(0, letter)]
+        shown = list(letter.view_changes)
+        match self._rng.randrange(4):
+            case 0:
+                shown = [item for item in shown if item.prepared is None]
+            case 1:
+                shown = shown[:-1] + shown[:1]
+            case 2:
+                shown[0] = msgspec.structs.replace(shown[0], prepared=None)
+            case _:
+                shown.pop(self._rng.randrange(len(shown)))
+        told = msgspec.structs.replace(letter, view_changes=tuple(shown))
+        signature = liar.signer.sign(view_change_bytes(told, self._chain_id))
+        return [(0, msgspec.structs.replace(told, signature=signature))]
+
+
+class WrongBlocks:
+    """As primary proposes blocks with a wrong root, time, epoch or set."""
+
+    def __init__(self, rng: random.Random, chain_id: Digest) -> None:
+        self._rng = rng
+        self._chain_id = chain_id
+        self._told: dict[Digest, Proposal] = {}
+
+    def twist(self, liar: Liar, target: int, letter: Letter) -> Sequence[tuple[int, Letter]]:
+        """Mostly a wrong block, the same for all."""
+        if not isinstance(letter, Proposal):
+            return [(0, letter)]
+        if letter.vote.digest not in self._told:
+            self._told[letter.vote.digest] = self._wrong(liar, letter)
+        return [(0, self._told[letter.vote.digest])]
+
+    def _wrong(self, liar: Liar, proposal: Proposal) -> Proposal:
+        header, rng = proposal.header, self._rng
+        wrong = rng.choice(
+            (
+                header,
+                msgspec.structs.replace(header, state_root=rng.randbytes(32)),
+                msgspec.structs.replace(header, time_ms=header.time_ms + 3_600_000),
+                msgspec.structs.replace(header, time_ms=1),
+                msgspec.structs.replace(header, epoch=header.epoch + 1),
+                msgspec.structs.replace(header, next_delegates_hash=rng.randbytes(32)),
+                msgspec.structs.replace(header, view=header.view + 1),
+            )
+        )
+        vote = proposal.vote
+        signed = sign_vote(
+            PrePrepareVote, self._chain_id, vote.epoch, vote.height, vote.view, wrong.digest(), liar.signer
+        )
+        if not isinstance(signed, PrePrepareVote):
+            raise TypeError("sign_vote makes what it is asked for")
+        return msgspec.structs.replace(proposal, vote=signed, header=wrong)
+
+
+class Replayer:
+    """Sends again, at any later time, what it sent before: other heights, views and epochs included."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._kept: deque[ConsensusMessage] = deque(maxlen=200)
+
+    def twist(self, liar: Liar, target: int, letter: Letter) -> Sequence[tuple[int, Letter]]:
+        """The letter, and sometimes an old one."""
+        told: list[tuple[int, Letter]] = [(0, letter)]
+        if isinstance(letter, Proposal | Prepare | Commit | ViewChange | NewView):
+            self._kept.append(letter)
+            if self._rng.random() < 0.3:
+                told.append((self._rng.randint(0, SOON_US), self._rng.choice(self._kept)))
+        return told
+
+
+class Forger:
+    """Answers with blocks whose certificate is short, doubled or for another block, and with heights out of the air."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+
+    def twist(self, liar: Liar, target: int, letter: Letter) -> Sequence[tuple[int, Letter]]:
+        """A forged answer beside the true one or instead of it."""
+        if isinstance(letter, GiveDecided) and letter.blocks:
+            return [(0, GiveDecided(tuple(map(self._forged, letter.blocks))))]
+        if isinstance(letter, GiveHeight):
+            return [(0, GiveHeight(letter.height + self._rng.choice((-1, 0))))]
+        return [(0, letter)]
+
+    def _forged(self, true: CertifiedBlock) -> CertifiedBlock:
+        certificate = true.certificate
+        shares = certificate.signatures
+        forged: tuple[CommitSignature, ...]
+        match self._rng.randrange(4):
+            case 0:
+                forged = shares[:-1]
+            case 1:
+                forged = (*shares[:-1], shares[0])
+            case 2:
+                return CertifiedBlock(self._other_block(true), certificate)
+            case _:
+                return true
+        changed: Certificate = msgspec.structs.replace(certificate, signatures=forged)
+        return CertifiedBlock(true.block, changed)
+
+    @staticmethod
+    def _other_block(true: CertifiedBlock) -> Block:
+        header = msgspec.structs.replace(true.block.header, time_ms=true.block.header.time_ms + 1)
+        return msgspec.structs.replace(true.block, header=header)
+
+
+def _resigned(vote: Prepare | Commit, digest: Digest, chain_id: Digest, liar: Liar) -> Prepare | Commit:
+    signed = sign_vote(type(vote), chain_id, vote.epoch, vote.height, vote.view, digest, liar.signer)
+    if isinstance(signed, PrePrepareVote):
+        raise TypeError("sign_vote makes what it is asked for")
+    return signed
+
+
+def draw_mischief(rng: random.Random, chain_id: Digest, view_timeout_ms: int) -> list[Mischief]:
+    """One to three ways to misbehave, applied one after the other."""
+    kinds: list[Mischief] = [
+        Silent(rng),
+        Slow(rng, view_timeout_ms),
+        Choosy(rng),
+        TwoFaced(rng, chain_id),
+        ForkedVotes(rng, chain_id),
+        LyingViewChange(rng, chain_id),
+        LyingNewView(rng, chain_id),
+        WrongBlocks(rng, chain_id),
+        Replayer(rng),
+        Forger(rng),
+    ]
+    return rng.sample(kinds, rng.randint(1, 3))
+
+
+def twisted(
+    mischief: Sequence[Mischief], liar: Liar, target: int, letter: Letter
+) -> list[tuple[int, Letter]]:
+    """``letter`` after all of ``mischief``, with the delays added up."""
+    told: list[tuple[int, Letter]] = [(0, letter)]
+    for kind in mischief:
+        told = [
+            (before + delay, twist)
+            for before, piece in told
+            for delay, twist in kind.twist(liar, target, piece)
+        ]
+    return told

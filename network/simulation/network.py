@@ -1,0 +1,98 @@
+"""Links between nodes: delay, loss, duplication, reordering, and cuts that are symmetric, one-way or by type."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from network.simulation.agenda import Agenda
+from network.simulation.letters import Letter
+
+WHOLE_BP = 10_000
+
+
+@dataclass(frozen=True)
+class LinkQuality:
+    """How every link behaves at present; chances in basis points."""
+
+    least_delay_us: int = 500
+    greatest_delay_us: int = 5_000
+    loss_bp: int = 0
+    duplicate_bp: int = 0
+    straggler_bp: int = 0
+    """Chance of a delay of up to ``straggler_us``, which lets later messages overtake."""
+    straggler_us: int = 0
+
+
+CALM = LinkQuality()
+"""What links are after all faults healed."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """No message of ``kinds`` (empty: of any type) gets from ``sources`` to ``targets``."""
+
+    sources: frozenset[int]
+    targets: frozenset[int]
+    kinds: frozenset[str] = frozenset()
+
+    def blocks(self, source: int, target: int, letter: Letter) -> bool:
+        """Whether this cut stops ``letter``."""
+        if source not in self.sources or target not in self.targets:
+            return False
+        return not self.kinds or type(letter).__name__ in self.kinds
+
+
+class Network:
+    """Carries letters between nodes, known by their index."""
+
+    def __init__(self, agenda: Agenda, rng: random.Random, deliver: Callable[[int, int, Letter], None]) -> None:
+        self._agenda = agenda
+        self._rng = rng
+        self._deliver = deliver
+        self._cuts: dict[int, Cut] = {}
+        self._next_cut = 0
+        self.quality = CALM
+        self.sent = 0
+        self.lost = 0
+        self.duplicated = 0
+
+    def send(self, source: int, target: int, letter: Letter) -> None:
+        """Put ``letter`` on the way; it may arrive once, twice, late or never."""
+        quality, rng = self.quality, self._rng
+        self.sent += 1
+        if self._cut(source, target, letter) or rng.randrange(WHOLE_BP) < quality.loss_bp:
+            self.lost += 1
+            return
+        copies = 1
+        if rng.randrange(WHOLE_BP) < quality.duplicate_bp:
+            self.duplicated += 1
+            copies = 2
+        for _ in range(copies):
+            delay = rng.randint(quality.least_delay_us, quality.greatest_delay_us)
+            if rng.randrange(WHOLE_BP) < quality.straggler_bp:
+                delay += rng.randint(0, quality.straggler_us)
+            self._agenda.after(delay, lambda: self._arrive(source, target, letter))
+
+    def _arrive(self, source: int, target: int, letter: Letter) -> None:
+        if self._cut(source, target, letter):
+            self.lost += 1
+        else:
+            self._deliver(source, target, letter)
+
+    def _cut(self, source: int, target: int, letter: Letter) -> bool:
+        return any(cut.blocks(source, target, letter) for cut in self._cuts.values())
+
+    def add_cut(self, cut: Cut) -> int:
+        """Cut links from now on; the number ends it with `heal`. What is under way is lost too."""
+        self._next_cut += 1
+        self._cuts[self._next_cut] = cut
+        return self._next_cut
+
+    def heal(self, number: int) -> None:
+        """End one cut."""
+        self._cuts.pop(number, None)
+
+    def heal_all(self) -> None:
+        """End all cuts and make the links calm."""
+        self._cuts.clear()
+        self.quality = CALM
