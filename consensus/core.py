@@ -58,6 +58,9 @@ class Core:
         """Records of heights not entered yet."""
         self.last_votes: dict[Address, tuple[int, int, str]] = {}
 
+        self.decided_wall_ms = at.wall_ms
+        """Clock at deciding the last height, when view 0 of the next is entered (PROTOCOL 6.8)."""
+
         self.caught_up = True
         self.signing_floor = 0
         """No height below is ever signed: the journal shows that it was decided (PROTOCOL 6.5)."""

@@ -11,7 +11,7 @@ from consensus.errors import InvalidMessage, invariant
 from consensus.judge import MAX_VIEW
 from consensus.messages import NewView, PreparedCertificate, ViewChange, view_change_bytes
 from consensus.three_phases import note_nested, receive_proposal
-from consensus.timers import RESEND, VIEW
+from consensus.timers import CLOCK, RESEND, VIEW
 from consensus.types import SignatureBytes
 from consensus.view_change import check_new_view, check_view_change, choose, view_to_join
 
@@ -57,17 +57,10 @@ def receive_new_view(core: Core, message: NewView) -> None:
 
 def _enter_view(core: Core, view: int, chosen: PreparedCertificate | None) -> None:
     height = core.height
-    invariant(view >= height.view and view > height.entered_view, "views never go backward (6.6)")
     if view > height.view:
-        height.view = view
-        height.view_wall_ms = core.now.wall_ms
-        height.batch = None
-    height.entered_view = view
-    height.chosen = chosen
-    height.proposal = None
-    height.proposal_valid = False
-    height.invalid_reason = None
-    height.nothing_to_propose = False
+        height.go_to(view, core.now.wall_ms)
+    core.cancel_timer(CLOCK)
+    height.enter(view, chosen)
     core.trace("new-view", "again" if chosen is not None else "fresh")
     early = [(sender, item) for sender, item in height.early.items() if item.vote.view <= view]
     for sender, proposal in early:
@@ -81,13 +74,15 @@ def _enter_view(core: Core, view: int, chosen: PreparedCertificate | None) -> No
 # ---------------------------------------------------------------------- signing a view-change
 
 
-def change_view(core: Core, view: int, reason: str) -> None:
-    """Sign view-change (h, view): nothing of a lower view is signed from here on."""
-    height = core.height
-    invariant(view > height.view, "views never go backward (6.6)")
+def change_view(core: Core, view: int, reason: str) -> bool:
+    """Sign view-change (h, view): nothing of a lower view is signed from here on. False at the end of all views."""
+    height, context = core.height, core.height.context
     if view > MAX_VIEW:
-        return
-    context = height.context
+        return False
+    height.go_to(view, core.now.wall_ms)
+    invariant(
+        height.prepared is None or height.prepared.pre_prepare.view < view, "it names lower views only (6.6)"
+    )
     unsigned = ViewChange(
         epoch=context.epoch,
         height=context.height,
@@ -99,14 +94,13 @@ def change_view(core: Core, view: int, reason: str) -> None:
     )
     signature = core.signer.sign(view_change_bytes(unsigned, core.chain_id))
     message = msgspec.structs.replace(unsigned, signature=signature)
-    height.view = view
-    height.view_wall_ms = core.now.wall_ms
-    height.batch = None
     core.trace("view-change", reason)
     core.publish(message)
     height.note_view_change(message)
     core.saw(message, "view-change")
     core.cancel_timer(VIEW)
+    core.cancel_timer(CLOCK)
+    return True
 
 
 def view_timed_out(core: Core) -> None:
@@ -124,8 +118,7 @@ def reject(core: Core) -> bool:
     height = core.height
     if height.invalid_reason is None or height.decided is not None or not core.voting or not height.in_view:
         return False
-    change_view(core, height.view + 1, "invalid proposal")
-    return True
+    return change_view(core, height.view + 1, "invalid proposal")
 
 
 def join(core: Core) -> bool:
@@ -137,8 +130,7 @@ def join(core: Core) -> bool:
     view = view_to_join(views, height.view, height.judge.faults)
     if view is None:
         return False
-    change_view(core, view, "join")
-    return True
+    return change_view(core, view, "join")
 
 
 def announce_new_view(core: Core) -> bool:
@@ -195,7 +187,7 @@ def _has_begun(core: Core) -> bool:
 def keep_resending(core: Core) -> None:
     """6.6: all votes of the undecided height are sent again every view_timeout_ms, at that rate and no faster."""
     height = core.height
-    wanted = core.voting and height.decided is None and bool(height.own.to_resend())
+    wanted = core.voting and height.decided is None and height.own.signed_anything
     if wanted and RESEND not in core.timers:
         core.set_timer(RESEND, core.parameters.view_timeout_ms)
 

@@ -22,6 +22,7 @@ from consensus.removal import FailedViews, views_remembered
 from consensus.signing import Verifier
 from consensus.tally import VIEWS_KEPT, Tally
 from consensus.types import Digest, PublicKey, Value
+from consensus.view_change import choose
 
 MAX_PRE_PREPARES_PER_VIEW: Final = 4
 """The first counts; of an equivocating primary's others at most three can gather f + 1 prepares."""
@@ -79,6 +80,8 @@ class HeightState:
         self.blocks: dict[Digest, Block] = {}
         self.journaled: dict[Digest, None] = {}
         self.fetching: dict[Digest, None] = {}
+        self.gathering_overdue = False
+        """Whether the proposal's transactions take so long to gather that a certified block is asked for whole."""
         self.batch: PendingBatch | None = None
         self.nothing_to_propose = False
         self.empty_due = False
@@ -135,12 +138,41 @@ class HeightState:
         return first if len(known) == 2 else None
 
     def refresh_prepared(self, view: int, digest: Digest) -> None:
-        """Form the prepared certificate of (view, digest) if its votes are there and it is the highest (6.4, 6.6)."""
-        if self.prepared is not None and self.prepared.pre_prepare.view >= view:
+        """Form the prepared certificate of (view, digest) if its votes are there and it is the highest (6.4, 6.6).
+
+        One of a view not reached yet waits until this delegate gets there: a view-change names lower views only.
+        """
+        if view > self.view or (self.prepared is not None and self.prepared.pre_prepare.view >= view):
             return
         pre_prepare = self.pre_prepares.get(view, {}).get(digest)
         if pre_prepare is not None and self.prepares.has_quorum(view, digest):
             self.prepared = make_prepared(pre_prepare, self.prepares.votes(view, digest), self.judge)
+
+    def go_to(self, view: int, wall_ms: int) -> None:
+        """Leave the current view for a higher one; what lower views prepared meanwhile counts from here on."""
+        invariant(view > self.view, "views never go backward (6.6)")
+        self.view = view
+        self.view_wall_ms = wall_ms
+        self.batch = None
+        for voted in sorted(self.pre_prepares):
+            if voted < view:
+                self._refresh_view(voted)
+
+    def enter(self, view: int, chosen: PreparedCertificate | None) -> None:
+        """The current view begins: its new-view is valid and names ``chosen``. Its votes may be here already."""
+        invariant(view == self.view and view > self.entered_view, "views never go backward (6.6)")
+        self.entered_view = view
+        self.chosen = chosen
+        self.proposal = None
+        self.proposal_valid = False
+        self.invalid_reason = None
+        self.gathering_overdue = False
+        self.nothing_to_propose = False
+        self._refresh_view(view)
+
+    def _refresh_view(self, view: int) -> None:
+        for digest in tuple(self.pre_prepares.get(view, ())):
+            self.refresh_prepared(view, digest)
 
     def note_view_change(self, message: ViewChange) -> bool:
         """Keep a verified view-change if it is its sender's highest; whether it is."""
@@ -180,6 +212,11 @@ class HeightState:
         )
         return any(named)
 
+    def is_gathering(self, digest: Digest) -> bool:
+        """Whether the block of ``digest`` is the current proposal's, whose transactions are being gathered."""
+        proposal = self.proposal
+        return proposal is not None and proposal.vote.digest == digest and self.invalid_reason is None
+
     def records_of(self, digest: Digest) -> tuple[JournalRecord, ...]:
         """What to journal so that the block of ``digest`` is stored: nothing if it is (PROTOCOL 6.5)."""
         invariant(digest in self.blocks, "a vote is signed for a held block only (6.5)")
@@ -214,6 +251,22 @@ class HeightState:
                 self.prepared is None or self.prepared.pre_prepare.view < carried.pre_prepare.view
             ):
                 self.prepared = carried
+        self._restore_leadership()
+
+    def _restore_leadership(self) -> None:
+        """A primary that had announced or proposed in its view goes on from there; it never does either twice."""
+        announced = self.own.new_views.get(self.view)
+        if announced is not None:
+            for message in announced.view_changes:
+                self.note_view_change(message)
+            self.entered_view = self.view
+            self.chosen = choose(announced.view_changes)
+        proposal = self.own.proposals.get(self.view)
+        if proposal is not None:
+            invariant(self.in_view, "a primary proposes only in a view that has begun (6.6)")
+            invariant(proposal.vote.digest in self.blocks, "a proposed block was stored before it left (6.5)")
+            self.proposal = proposal
+            self.proposal_valid = True
 
     def _restore_message(self, record: SentRecord) -> None:
         message = record.message

@@ -83,6 +83,11 @@ class OwnVotes:
         views = sorted(view for view in digests if view < below)
         return tuple(Accepted(view, digests[view]) for view in views[-MAX_ACCEPTED:])
 
+    @property
+    def signed_anything(self) -> bool:
+        """Whether there is something to resend."""
+        return self.view_change is not None or bool(self.proposals or self.prepares or self.commits)
+
     def to_resend(self) -> tuple[Signed, ...]:
         """The same bytes again: the view-change, what belongs to the current view, and the votes (PROTOCOL 6.6).
 

@@ -40,7 +40,7 @@ from consensus.inputs import (
 from consensus.messages import Commit, ConsensusMessage, NewView, Prepare, Proposal, ViewChange
 from consensus.parameters import Parameters
 from consensus.signing import Signer, Verifier
-from consensus.timers import BATCH, CLOCK, EMPTY, RESEND, VIEW
+from consensus.timers import BATCH, CLOCK, EMPTY, GATHER, RESEND, VIEW
 from consensus.types import Address, Digest, PublicKey
 
 RULES: Final[tuple[Callable[[Core], bool], ...]] = (
@@ -181,6 +181,8 @@ class Replica:
                 core.height.empty_due = True
             case k if k == BATCH:
                 core.height.busy = False
+            case k if k == GATHER:
+                core.height.gathering_overdue = True
             case k if k == CLOCK:
                 pass
             case _:
@@ -255,6 +257,11 @@ class Replica:
     def primary(self) -> Address:
         """The primary of the view this node is in or asks for."""
         return self._core.height.judge.primary_address(self._core.height.view)
+
+    @property
+    def is_primary(self) -> bool:
+        """Whether this node is that primary."""
+        return self._core.height.judge.primary_key(self._core.height.view) == self._core.public_key
 
     @property
     def context(self) -> HeightContext:

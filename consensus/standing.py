@@ -84,8 +84,7 @@ def obey_resume(core: Core) -> bool:
         return False
     if not core.voting or height.view >= resumed.first_view:
         return False
-    change_view(core, resumed.first_view, "resume")
-    return True
+    return change_view(core, resumed.first_view, "resume")
 
 
 # ---------------------------------------------------------------------- entering heights
@@ -131,7 +130,10 @@ def advance(core: Core, context: HeightContext) -> bool:
         invariant(context.parent_hash == decided, "the ledger's last block is the decided one (S2)")
     for kind in KINDS:
         core.cancel_timer(kind)
+    followed = height.decided is not None and context.height == height.context.height + 1
     core.height = HeightState(core.chain_id, context, core.verifier, core.public_key, core.now)
+    if followed:
+        core.height.view_wall_ms = core.decided_wall_ms
     core.emit(Forget(context.height - 1))
     seats = {delegate.address for delegate in context.delegates}
     core.last_votes = {address: vote for address, vote in core.last_votes.items() if address in seats}

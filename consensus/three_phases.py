@@ -4,7 +4,7 @@
 ``commit`` and ``decide`` act when what was taken in allows it; each returns whether it did.
 """
 
-from consensus.block import Block, CertifiedBlock, Header
+from consensus.block import Block, Certificate, CertifiedBlock, Header
 from consensus.certificate import Decision, check_certificate, make_certificate, signatures_of
 from consensus.complaint import Complaints
 from consensus.core import Core
@@ -28,7 +28,7 @@ from consensus.proposal import (
 )
 from consensus.removal import RemovalCheck, check_disjoint
 from consensus.tally import Tally
-from consensus.timers import CLOCK, KINDS
+from consensus.timers import CLOCK, GATHER, KINDS
 from consensus.types import Digest, PublicKey
 
 # ---------------------------------------------------------------------- pre-prepare
@@ -325,7 +325,7 @@ def decide(core: Core) -> bool:
         return False
     block = height.blocks.get(certificate.digest)
     if block is None:
-        core.fetch_block(certificate.digest, tuple(item.signer for item in certificate.signatures))
+        _seek_certified(core, certificate)
         return False
     _check_against_ledger(core, block.header)
     signatures = signatures_of(certificate)
@@ -336,12 +336,22 @@ def decide(core: Core) -> bool:
     certificate = make_certificate(decision, certificate.view, signatures)
     height.decided = CertifiedBlock(block, certificate)
     core.parent_commits = ParentCommits(certificate, decision)
+    core.decided_wall_ms = core.now.wall_ms
     core.backoff.committed(height.view)
     for kind in KINDS:
         core.cancel_timer(kind)
     core.trace("decided")
     core.emit(Decide(height.decided))
     return True
+
+
+def _seek_certified(core: Core, certificate: Certificate) -> None:
+    """A certified block that is not held is fetched; one whose transactions are being gathered gets a moment first."""
+    if core.height.is_gathering(certificate.digest) and not core.height.gathering_overdue:
+        if GATHER not in core.timers:
+            core.set_timer(GATHER, core.parameters.view_timeout_ms // 4)
+        return
+    core.fetch_block(certificate.digest, tuple(item.signer for item in certificate.signatures))
 
 
 def _own_commit(core: Core, view: int, digest: Digest) -> Commit | None:

@@ -14,8 +14,10 @@ BATCH: Final = "batch"
 """A busy primary lets transactions gather, at most batch_wait_ms."""
 CLOCK: Final = "clock"
 """Until this node's clock reaches the time of a proposal that is ahead of it (PROTOCOL 6.8)."""
+GATHER: Final = "gather"
+"""Until a certified block whose transactions are still being gathered is asked for whole."""
 
-KINDS: Final = (VIEW, RESEND, EMPTY, BATCH, CLOCK)
+KINDS: Final = (VIEW, RESEND, EMPTY, BATCH, CLOCK, GATHER)
 
 
 class Backoff:
