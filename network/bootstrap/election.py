@@ -60,7 +60,8 @@ class ElectionView:
         self.delegates: tuple[Address, ...] = ()
         self.joined: dict[Address, None] = {}
         """Members whose entry was seen."""
-        self._moves: list[tuple[int, CreditMoved | EnergyTraded]] = []
+        self._moves: dict[Address, list[tuple[int, int, int]]] = {}
+        """While planning: (height, energy in Wh, credit) that a member's figures changed by since the snapshot."""
         self._entered: dict[Address, int] = {}
         """Members that entered since the snapshot, with the height."""
 
@@ -106,13 +107,19 @@ class ElectionView:
                 case MemberEntered():
                     self.joined[event.address] = None
                     self._entered[event.address] = block.height
-                case CreditMoved() | EnergyTraded():
-                    if self.phase is ChainPhase.PLANNING:
-                        self._moves.append((block.height, event))
+                case CreditMoved():
+                    self._note_move(event.address, block.height, 0, event.delta)
+                case EnergyTraded():
+                    for party in event.parties:
+                        self._note_move(party, block.height, event.delivered_wh, 0)
+
+    def _note_move(self, address: Address, height: int, energy_wh: int, credit: int) -> None:
+        if self.phase is ChainPhase.PLANNING:
+            self._moves.setdefault(address, []).append((height, energy_wh, credit))
 
     def _enter(self, event: PhaseEntered, block: ChainBlock) -> None:
         self.start = PhaseStart(event.epoch, event.phase, block.height, block.time_ms)
-        self._moves = []
+        self._moves = {}
         if event.phase is ChainPhase.PLANNING:
             self._entered = {}
             self.snapshot = SnapshotTaken(event.epoch + 1, block.height, block.hash, block.time_ms)
@@ -147,12 +154,9 @@ class ElectionView:
             if left_before or entered_since:
                 continue
             energy_wh, credit = member.energy_wh, member.credit
-            for height, move in self._moves:
-                if height > member.height:
-                    break
-                if isinstance(move, EnergyTraded):
-                    energy_wh -= move.delivered_wh * move.parties.count(member.address)
-                elif move.address == member.address:
-                    credit -= move.delta
+            for height, moved_wh, moved_credit in self._moves.get(member.address, ()):
+                if height <= member.height:
+                    energy_wh -= moved_wh
+                    credit -= moved_credit
             present.append((GroupingMember(member.address, energy_wh, credit), member.active_epoch))
         return present

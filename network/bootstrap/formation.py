@@ -130,6 +130,15 @@ class Formation:
         members = () if self.facts is None else self.facts.members
         return [key for key in members if key not in self._acknowledgements]
 
+    @property
+    def acknowledged(self) -> int:
+        """Acknowledgements so far."""
+        return len(self._acknowledgements)
+
+    def missing_addresses(self) -> list[Address]:
+        """Members that have not acknowledged, by address."""
+        return [address_of(key) for key in self.missing_acknowledgements()]
+
     def register(self, raw: bytes) -> bool:
         """Take a registration, persisted; False if it is known already. `Refused` with the reason otherwise."""
         if len(raw) > MAX_REGISTRATION_BYTES:

@@ -26,6 +26,10 @@ class LongPolls:
         self._changed.set()
         self._changed = asyncio.Event()
 
+    async def wait_for_change(self) -> None:
+        """The next `wake`; for the service itself, which is not counted."""
+        await self._changed.wait()
+
     async def wait_for(self, holds: Callable[[], bool], timeout_ms: int, host: str) -> bool:
         """Whether ``holds`` within ``timeout_ms``; `Refused` (429) if too many wait already."""
         if timeout_ms <= 0 or holds():
