@@ -209,8 +209,12 @@ class Connection(asyncio.Protocol):
         if last_words is not None and self._tls.peer_key is not None:
             self._tls.send(encode_frame(last_words))
             self._transport.write(self._tls.take_outgoing())
-        # Half-close and wait for the peer's end: closing with unread data would reset the last words away.
-        self._transport.write_eof()
+        try:
+            # Half-close and wait for the peer's end: closing with unread data would reset the last words away.
+            self._transport.write_eof()
+        except OSError:
+            self._transport.abort()  # the peer has cut it already
+            return
         self._owner.scheduler.call_later_ms(_LINGER_MS, self._cut)
 
     def abort(self, reason: str) -> None:

@@ -116,6 +116,7 @@ class Transport:
         await self._dialler.close()
         if self._server is not None:
             self._server.close()
+        self._flush_dirty()
         for connection in list(self._open):
             if connection.established:
                 connection.close("stopping", encode_message(Goodbye("stopping")))
@@ -342,32 +343,37 @@ class Transport:
         if peer.connection is not None and self._existing_stays(peer, connection, handshake.hello):
             connection.close("another connection is kept", encode_message(Goodbye("duplicate")))
             return
+        if handshake.granted_here is Role.GUEST and self.metrics.guests_now >= self._limits.max_guests:
+            connection.close("no place for more guests", encode_message(Goodbye("no place for more guests")))
+            return
         self._pending.remove(connection)
         self.metrics.pending_now = len(self._pending)
         self.metrics.handshakes_accepted += 1
+        self._take_over(peer, connection, handshake, handshake.hello)
+
+    def _take_over(self, peer: Peer, connection: Connection, handshake: Handshake, hello: Hello) -> None:
+        """``connection`` is the peer's from now on."""
         replaced, peer.connection = peer.connection, connection
-        restarted = replaced is not None and peer.instance != handshake.hello.instance
+        restarted = replaced is not None and peer.instance != hello.instance
         if replaced is not None:
             replaced.close("replaced by another connection", encode_message(Goodbye("duplicate")))
             self._uncount(peer)
         if restarted:
             self.metrics.unsent += peer.outbox.clear()
-            self._on_peer(peer.public_key, False)
         self._dialler.cancel(peer)
         peer.dialling = False
-        peer.instance = handshake.hello.instance
+        peer.instance = hello.instance
         peer.connected_ms = self.scheduler.now_ms()
         peer.granted = handshake.granted_there or Role.GUEST
-        peer.role = handshake.granted_here
+        peer.role = handshake.granted_here or Role.GUEST
         self.metrics.peers_now += 1
         self.metrics.guests_now += peer.role is Role.GUEST
         connection.establish(*self._regard(peer.role))
-        log.info(
-            "peer connected",
-            peer=peer.public_key.hex(),
-            role=peer.role.name,
-            software=handshake.hello.software,
-        )
+        if peer.role is Role.GUEST and self._admits(peer.public_key):
+            self._set_role(peer, connection, Role.MEMBER)  # admitted since its hello was judged
+        log.info("peer connected", peer=peer.public_key.hex(), role=peer.role.name, software=hello.software)
+        if restarted:
+            self._on_peer(peer.public_key, False)
         if replaced is None or restarted:
             self._on_peer(peer.public_key, True)
         peer.flush(self._count_sent)
