@@ -8,6 +8,7 @@ from consensus.height import PendingBatch
 from consensus.inputs import Batch, PoolChanged
 from consensus.messages import PrePrepareVote, Proposal, sign_vote
 from consensus.proposal import empty_block_time_ms, make_header, removals_size
+from consensus.removal import is_disjoint
 from consensus.timers import BATCH
 from consensus.types import Digest
 
@@ -119,6 +120,7 @@ def _propose_fresh(core: Core, batch: Batch, pending: PendingBatch, time_ms: int
         (batch.references, last_commit, pending.discarded),
     )
     block = Block(header, batch.transactions, last_commit, pending.discarded)
+    invariant(is_disjoint(block), "the pool leaves out what the block removes (6.10)")
     _pre_prepare(core, block, batch.references)
     core.trace("proposed", f"{len(batch.references)} transactions, {len(pending.discarded)} removed")
 

@@ -224,8 +224,14 @@ def _decoded(codec: Codec[T], raw: bytes) -> T:
         raise InvalidMessage(f"a removal's proof is malformed: {error}") from error
 
 
-def check_disjoint(block: Block) -> None:
-    """Raise `InvalidMessage` if an id is both listed for removal and included (PROTOCOL 6.10)."""
+def is_disjoint(block: Block) -> bool:
+    """Whether no id is both listed for removal and included (PROTOCOL 6.10)."""
     removed = {item.transaction_id for item in block.discarded}
-    if removed and any(transaction_id(item) in removed for item in block.transactions):
-        raise InvalidMessage("a transaction is both removed and included")
+    return not removed or all(_id_or_none(item) not in removed for item in block.transactions)
+
+
+def _id_or_none(transaction: bytes) -> Digest | None:
+    try:
+        return transaction_id(transaction)
+    except MalformedInput:
+        return None

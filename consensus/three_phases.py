@@ -10,7 +10,7 @@ from consensus.complaint import Complaints
 from consensus.core import Core
 from consensus.effects import CheckProposal, Decide, PreparedRecord, Report, ReportProposal
 from consensus.encoding import encode
-from consensus.errors import InvalidMessage, MalformedInput, invariant
+from consensus.errors import InvalidMessage, invariant
 from consensus.height import HeightState
 from consensus.inputs import BlockFetched, Offending, ProposalChecked
 from consensus.merkle import leaf_hash, merkle_path
@@ -26,7 +26,7 @@ from consensus.proposal import (
     proposal_fits,
     wrong_origin,
 )
-from consensus.removal import RemovalCheck, check_disjoint
+from consensus.removal import RemovalCheck, is_disjoint
 from consensus.tally import Tally
 from consensus.timers import CLOCK, GATHER, KINDS
 from consensus.types import Digest, PublicKey
@@ -133,10 +133,9 @@ def proposal_checked(core: Core, answer: ProposalChecked) -> None:
         _found_invalid(core, proposal, answer.reason or "a transaction is invalid", answer.offending)
         return
     invariant(proposal_fits(answer.block, proposal), "the gathered block is the proposed one")
-    try:
-        _check_block(core, answer.block)
-    except (InvalidMessage, MalformedInput) as error:
-        _found_invalid(core, proposal, str(error), None)
+    misfit = _misfit(core, answer.block)
+    if misfit is not None:
+        _found_invalid(core, proposal, misfit, None)
         return
     height.hold(answer.block, vote.digest)
     height.proposal_valid = True
@@ -144,10 +143,11 @@ def proposal_checked(core: Core, answer: ProposalChecked) -> None:
         _judge_primary(core, core.complaints, proposal.header, answer)
 
 
-def _check_block(core: Core, block: Block) -> None:
+def _misfit(core: Core, block: Block) -> str | None:
+    """What only the gathered block can show to be wrong, beside its transactions."""
     if block_size(block) > core.parameters.max_block_bytes:
-        raise InvalidMessage(f"the block exceeds {core.parameters.max_block_bytes} bytes")
-    check_disjoint(block)
+        return f"the block exceeds {core.parameters.max_block_bytes} bytes"
+    return None if is_disjoint(block) else "a transaction is both removed and included (6.10)"
 
 
 def _judge_primary(core: Core, complaints: Complaints, header: Header, answer: ProposalChecked) -> None:

@@ -50,6 +50,7 @@ from consensus.messages import (
     view_change_bytes,
 )
 from consensus.parameters import Parameters
+from consensus.removal import transaction_id
 from consensus.replica import Replica
 
 CHAIN = b"\x11" * 32
@@ -227,8 +228,8 @@ class Node:
                         effect.height,
                         effect.view,
                         effect.generation,
-                        tuple(self.pool.values()),
-                        tuple(self.pool),
+                        tuple(item for item in self.pool.values() if transaction_id(item) not in effect.excluded),
+                        tuple(k for k, item in self.pool.items() if transaction_id(item) not in effect.excluded),
                     )
                 )
             case CheckProposal():
