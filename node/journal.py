@@ -21,10 +21,11 @@ import zlib
 from collections.abc import Callable
 from typing import Final, ParamSpec, TypeVar
 
-from consensus.effects import AbstainRecord, JournalRecord, ResumeRecord
+from consensus.block import Block
+from consensus.effects import AbstainRecord, BlockRecord, JournalRecord, ResumeRecord
 from consensus.encoding import Codec, encode
 from consensus.errors import MalformedInput, ProtocolError, invariant
-from consensus.types import PublicKey, Value
+from consensus.types import Digest, PublicKey, Value
 from node.files import AppendFile, Files
 
 P = ParamSpec("P")
@@ -151,6 +152,17 @@ class Journal:
     def size_bytes(self) -> int:
         """Bytes in the open segment."""
         return self._length
+
+    def find_block(self, digest: Digest) -> Block | None:
+        """A block that the journal stores, read from the files: the replica keeps only some of a height's in memory."""
+        fresh = Journal(self._files, self._public_key, b"")
+        names = _segments(self._files)
+        for place, name in enumerate(names):
+            content = self._guarded(self._files.read, name)
+            for record in fresh._read_segment(name, content, last=place == len(names) - 1):
+                if isinstance(record, BlockRecord) and record.block.header.digest() == digest:
+                    return record.block
+        return None
 
     # ---- writing
 

@@ -13,14 +13,15 @@ from consensus.certificate import Decision, check_certificate
 from consensus.delegates import Delegate
 from consensus.encoding import encode
 from consensus.errors import InvalidMessage, MalformedInput, fail, invariant
+from consensus.hashing import address_of
 from consensus.inputs import HeightContext
 from consensus.proposal import block_is_whole
 from consensus.signing import Verifier
-from consensus.types import Address, Digest, Value
+from consensus.types import Address, Digest, PublicKey, Value
 from contracts.engine import BlockOutcome, apply_block, genesis_state, height_context, new_state
 from contracts.genesis import Genesis, genesis_codec
 from contracts.receipts import Receipt, receipt_codec, receipts_root
-from contracts.state import SINGLETON, State
+from contracts.state import SINGLETON, Account, State
 from contracts.transaction import Transaction, decode_transaction
 from node.errors import NodeError
 from node.journal import JournalPosition
@@ -284,6 +285,10 @@ class Ledger:
         """Whether ``address`` is registered and has not left."""
         account = self.state.accounts.get(address)
         return account is not None and account.left_height is None
+
+    def account_of_key(self, public_key: PublicKey) -> Account | None:
+        """The account of the holder of ``public_key``."""
+        return self.state.accounts.get(address_of(public_key))
 
     def totals_money(self) -> int:
         """Balances and escrow together, nano-units (PROTOCOL 1.6)."""

@@ -25,6 +25,8 @@ MAX_PRIORITY_PER_SENDER: Final = 64
 """A member needs a handful; a bootstrap service, which carries others' ballots, some dozens."""
 STRANGERS_SHARE: Final = 8
 """Senders that are no members share an eighth of the pool: keys cost nothing, so each alone may not have a share."""
+MAX_RELAYED: Final = 1_024
+"""Entries sent on at a time: a batch of gossip."""
 MAX_EXPIRED: Final = 65_536
 """Ids of which "expired" is remembered; an older one is "unknown", which is true as well."""
 
@@ -47,7 +49,16 @@ class PoolLimits(Value, frozen=True):
 class Entry:
     """One transaction in the pool, or on its way in while its signatures are checked."""
 
-    __slots__ = ("bucket", "priority", "received_ms", "relayed_ms", "relayed_to", "size", "transaction")
+    __slots__ = (
+        "bucket",
+        "priority",
+        "received_ms",
+        "relayed_ms",
+        "relayed_to",
+        "resent_ms",
+        "size",
+        "transaction",
+    )
 
     def __init__(self, transaction: Transaction, bucket: Address, received_ms: int) -> None:
         self.transaction = transaction
@@ -58,7 +69,9 @@ class Entry:
         self.received_ms = received_ms
         """Monotonic instant of arrival."""
         self.relayed_ms: int | None = None
-        """Monotonic instant at which this node sent it to all delegates."""
+        """Monotonic instant at which this node first sent it to all delegates."""
+        self.resent_ms: int | None = None
+        """When it did so last."""
         self.relayed_to = 0
         """Delegates to whom a live connection took it, this node included if it is one."""
 
@@ -239,15 +252,23 @@ class Mempool:
                 if entry.transaction.id not in included:
                     yield _pool_entry(entry)
 
-    def unrelayed(self, received_before_ms: int) -> list[Entry]:
-        """Entries that have waited since before the instant and that this node has not sent to all delegates."""
+    def due_for_relay(self, now_ms: int, request_timeout_ms: int) -> list[Entry]:
+        """Entries to be sent to all delegates (again): at most a message's worth, oldest first.
+
+        One that came from a peer is sent on after half the request timeout, so that nobody can make this node accuse a
+        primary that never had it; what still waits is sent again every two request timeouts, for who has restarted.
+        """
         found: list[Entry] = []
-        for room in (self._priority, self._ordinary):
-            for entry in room.entries.values():
-                if entry.received_ms > received_before_ms:
+        for entry in (*self._priority.entries.values(), *self._ordinary.entries.values()):
+            last_ms = entry.resent_ms
+            if last_ms is None:
+                due = now_ms - entry.received_ms >= request_timeout_ms // 2
+            else:
+                due = now_ms - last_ms >= 2 * request_timeout_ms
+            if due:
+                found.append(entry)
+                if len(found) == MAX_RELAYED:
                     break
-                if entry.relayed_ms is None:
-                    found.append(entry)
         return found
 
     def decided(self, ids: Iterable[Digest], header_time_ms: int) -> list[Digest]:

@@ -20,15 +20,17 @@ SLICE_TRANSACTIONS: Final = 32
 
 Check = Callable[[Transaction], None]
 """Raises `ProtocolError` with the reason; anything else it raises is our own bug."""
-Verdicts = Callable[[list[str | None]], None]
-"""Takes one entry per transaction, in order: None, or why it is refused."""
+Verdict = ProtocolError | None
+"""None, or why a transaction is refused."""
+Verdicts = Callable[[list[Verdict]], None]
+"""Takes one verdict per transaction, in order."""
 
 
 class _Group:
     def __init__(self, transactions: Sequence[Transaction], done: Verdicts) -> None:
         self.transactions = transactions
         self.done = done
-        self.verdicts: list[str | None] = [None] * len(transactions)
+        self.verdicts: list[Verdict] = [None] * len(transactions)
         self.left = len(transactions)
 
 
@@ -56,11 +58,11 @@ class SignatureChecks:
             self._flush_scheduled = True
             self._loop.call_soon(self._flush)
 
-    async def check(self, transactions: Sequence[Transaction]) -> list[str | None]:
+    async def check(self, transactions: Sequence[Transaction]) -> list[Verdict]:
         """As `submit`, for who can wait."""
-        answer: asyncio.Future[list[str | None]] = self._loop.create_future()
+        answer: asyncio.Future[list[Verdict]] = self._loop.create_future()
 
-        def done(verdicts: list[str | None]) -> None:
+        def done(verdicts: list[Verdict]) -> None:
             if not answer.done():
                 answer.set_result(verdicts)
 
@@ -97,9 +99,7 @@ class SignatureChecks:
         future = self._loop.run_in_executor(self._threads, self._judge, transactions)
         future.add_done_callback(lambda finished: self._slice_done(work, finished))
 
-    def _slice_done(
-        self, work: list[tuple[_Group, int]], finished: "asyncio.Future[list[str | None]]"
-    ) -> None:
+    def _slice_done(self, work: list[tuple[_Group, int]], finished: "asyncio.Future[list[Verdict]]") -> None:
         if finished.cancelled():
             return
         error = finished.exception()
@@ -108,18 +108,18 @@ class SignatureChecks:
             return
         self._settle(work, finished.result())
 
-    def _judge(self, transactions: list[Transaction]) -> list[str | None]:
-        verdicts: list[str | None] = []
+    def _judge(self, transactions: list[Transaction]) -> list[Verdict]:
+        verdicts: list[Verdict] = []
         for transaction in transactions:
             try:
                 self._check(transaction)
             except ProtocolError as refusal:
-                verdicts.append(str(refusal))
+                verdicts.append(refusal)
             else:
                 verdicts.append(None)
         return verdicts
 
-    def _settle(self, work: list[tuple[_Group, int]], verdicts: list[str | None]) -> None:
+    def _settle(self, work: list[tuple[_Group, int]], verdicts: list[Verdict]) -> None:
         self.checked += len(work)
         self.waiting -= len(work)
         for (group, index), verdict in zip(work, verdicts, strict=True):

@@ -1,0 +1,582 @@
+"""The shell around the replica: one queue in, effects out in list order (ARCHITECTURE, PROTOCOL 6).
+
+Everything runs on one event loop. Inputs are stepped one after the other; an effect is finished before the next
+begins, so a `Persist` is on the disk before the `Send` behind it leaves (PROTOCOL 6.5). What goes wrong in here stops
+the node: a broken invariant, a failing disk, a bug; nothing is signed afterwards.
+"""
+
+import asyncio
+import random
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from typing import Any, Final, assert_never
+
+import structlog
+
+from consensus.block import Block
+from consensus.effects import (
+    UNKNOWN_HEIGHT,
+    AbstainRecord,
+    BlockRecord,
+    BuildBatch,
+    CancelTimer,
+    CheckProposal,
+    Decide,
+    Effect,
+    FetchBlock,
+    FetchDecided,
+    Forget,
+    JournalRecord,
+    Persist,
+    Report,
+    ReportProposal,
+    Send,
+    SendDecided,
+    SentRecord,
+    SetTimer,
+    Trace,
+)
+from consensus.errors import invariant
+from consensus.inputs import (
+    AbstainUntil,
+    Advanced,
+    Batch,
+    BlockFetched,
+    DecidedReceived,
+    Input,
+    JournalLost,
+    PoolChanged,
+    ProposalChecked,
+    Received,
+    SyncState,
+    Timer,
+    TimerFired,
+)
+from consensus.messages import Commit, ConsensusMessage, NewView, Prepare, Proposal, ViewChange
+from consensus.replica import Replica
+from consensus.signing import Signer, Verifier
+from consensus.types import PublicKey
+from contracts.transaction import Transaction
+from contracts.validation import check_transaction
+from network.address_book import AddressBook, AddressGossip
+from network.dissemination import Dissemination
+from network.gossip import TransactionGossip
+from network.peer import Endpoint
+from network.scheduler import Scheduler
+from network.sync import SyncSession
+from network.sync_effects import DeliverBlock
+from network.synchronizer import Synchronizer
+from network.transport import Transport
+from network.wire import (
+    AddressRecords,
+    AddressRecordsRequest,
+    ApplicationMessage,
+    BlocksRequest,
+    BlocksResponse,
+    CertifiedHeightRequest,
+    CertifiedHeightResponse,
+    Decided,
+    StatusAnnouncement,
+    Transactions,
+    TransactionsRequest,
+    TransactionsResponse,
+    UndecidedBlockRequest,
+    UndecidedBlockResponse,
+)
+from node.abstention import ASK_MS, Abstention
+from node.block_fetch import BlockFetches
+from node.clock import Clock
+from node.intake import Intake
+from node.journal import Journal
+from node.ledger import AppliedBlock, Ledger
+from node.mempool import Mempool
+from node.peering import Peering
+from node.proposals import CheckedProposal, ProposalChecks
+from node.verification import SignatureChecks
+
+QUEUE_HIGH: Final = 8_192
+"""Inputs that wait before peers are no longer read from: some seconds' worth."""
+QUEUE_LOW: Final = 1_024
+TURN_INPUTS: Final = 128
+"""Inputs stepped before the loop gets its turn: at most about 10 ms of votes."""
+TRACES_KEPT: Final = 256
+"""Newest traces, for the status page and the dump of a failure."""
+SILENT_INTERVALS: Final = 3
+"""A member asks others after so many empty-block intervals without a block (PROTOCOL 6.12)."""
+
+log = structlog.get_logger("node.runtime")
+
+
+class Runtime:
+    """Ties replica, engine, network and ledger of one node together."""
+
+    def __init__(  # noqa: PLR0913, PLR0915 - its collaborators are made and tied together here
+        self,
+        *,
+        ledger: Ledger,
+        journal: Journal,
+        signer: Signer,
+        verifier: Verifier,
+        clock: Clock,
+        pool: Mempool,
+        verify_threads: int,
+        make_transport: Callable[["Runtime"], Transport],
+        book: AddressBook,
+        peering: Peering,
+        randomness: random.Random,
+    ) -> None:
+        """Create inside a running loop. ``make_transport`` is given this runtime's callbacks."""
+        self.ledger = ledger
+        self.journal = journal
+        self.clock = clock
+        self.pool = pool
+        self.own_key: PublicKey = signer.public_key
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Ends with the exception that stops the node."""
+        self.traces: deque[tuple[int, Trace]] = deque(maxlen=TRACES_KEPT)
+        self.trace_counts: Counter[str] = Counter()
+        self.vote_instants: dict[bytes, int] = {}
+        """Monotonic ms of the last vote received from each delegate's key."""
+        self.last_commit_ms = clock.now().monotonic_ms
+        self.on_applied: list[Callable[[AppliedBlock], None]] = []
+        """Called after every block, on the loop, in order."""
+        self.on_committed: list[Callable[[Commit], None]] = []
+        self.on_report: list[Callable[[Report | ReportProposal], None]] = []
+        self._queue: deque[tuple[Callable[..., Input], tuple[Any, ...]]] = deque()
+        self._scheduled = False
+        self._held: dict[PublicKey, None] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._signed_height = max(
+            (r.height for r in journal.recovered if isinstance(r, SentRecord)), default=0
+        )
+        self._batch: tuple[tuple[bytes, ...], tuple[Transaction, ...]] = ((), ())
+        self._waiting_told = 0
+        self._delegates_told: tuple[bytes, int] | None = None
+        self.transport = make_transport(self)
+        scheduler: Scheduler = self.transport.scheduler
+        self.gossip = TransactionGossip(self.transport, scheduler, self.own_key)
+        self.checks = SignatureChecks(self._check_transaction(verifier), verify_threads, self.fail)
+        self.intake = Intake(
+            ledger=ledger,
+            pool=pool,
+            checks=self.checks,
+            gossip=self.gossip,
+            links=self.transport,
+            clock=clock,
+            delegates=self.delegate_keys,
+            own_key=self.own_key,
+            on_admitted=self._pool_admitted,
+        )
+        self.proposals = ProposalChecks(
+            ledger=ledger,
+            pool=pool,
+            checks=self.checks,
+            links=self.transport,
+            clock=clock,
+            own_key=self.own_key,
+            answer=self._proposal_checked,
+        )
+        self.peering = peering
+        self.addresses = AddressGossip(self.transport, book, self._address_changed)
+        interval_ms = ledger.genesis.parameters.empty_block_interval_ms
+        self.synchronizer = Synchronizer(
+            links=self.transport,
+            scheduler=scheduler,
+            session=SyncSession(ledger.height),
+            dissemination=Dissemination(self.own_key, SILENT_INTERVALS * interval_ms, scheduler.now_ms()),
+            load_block=ledger.certified_bytes,
+            tip=self._tip,
+            deliver=self._deliver,
+            on_caught_up=lambda caught_up: self.post(SyncState, caught_up),
+        )
+        self.replica = Replica(
+            chain_id=ledger.chain_id,
+            parameters=ledger.genesis.parameters,
+            signer=signer,
+            verifier=verifier,
+            context=ledger.context,
+            at=clock.now(),
+            journal=journal.recovered,
+        )
+        self.fetches = BlockFetches(
+            ledger=ledger,
+            journal=journal,
+            links=self.transport,
+            own_key=self.own_key,
+            held=self.replica.undecided_block,
+            found=lambda block: self.post(BlockFetched, block),
+        )
+        self.abstention = Abstention(
+            ledger=ledger,
+            links=self.transport,
+            own_key=self.own_key,
+            randomness=randomness.randbytes,
+            learned=lambda height: self.post(AbstainUntil, height),
+        )
+        abstentions = [record for record in journal.recovered if isinstance(record, AbstainRecord)]
+        self._abstains_unknown = abstentions[-1:] == [AbstainRecord(UNKNOWN_HEIGHT)]
+        self._hold_recovered(journal.recovered)
+        journal.recovered = ()
+
+    # ---- life
+
+    def start(self) -> None:
+        """Set the replica going; the transport listens already. The node counts as behind until peers say it is not."""
+        self._tell_delegates()
+        self._run(self.replica.start(self.clock.now()))
+        if not self.synchronizer.session.caught_up:
+            self._run(self.replica.step(SyncState(self.clock.now(), False)))
+        self.synchronizer.start()
+        self.peering.update(self.transport)
+        if self._abstains_unknown:
+            self.abstention.begin()
+        self._every(ASK_MS, self.abstention.tick)
+        timeout_ms = self.ledger.genesis.parameters.request_timeout_ms
+        self._every(max(50, timeout_ms // 4), self.intake.resend_waiting)
+
+    async def close(self) -> None:
+        """Stop timers and threads, say goodbye to peers, close journal and ledger."""
+        for handle in self._timers.values():
+            handle.cancel()
+        self._timers.clear()
+        self.synchronizer.stop()
+        self.gossip.stop()
+        self.proposals.entered_height()
+        self.fetches.entered_height()
+        await self.transport.close()
+        self.checks.close()
+        self.journal.close()
+        self.ledger.store.close()
+
+    def fail(self, error: BaseException) -> None:
+        """Stop the node: the first failure counts."""
+        if not self.failed.done():
+            log.critical("the node stops", error=str(error), kind=type(error).__name__)
+            self.failed.set_exception(error)
+
+    # ---- inputs
+
+    def post(self, kind: Callable[..., Input], *fields: Any) -> None:
+        """Queue an input: its instant is that at which it is stepped."""
+        self._queue.append((kind, fields))
+        self._schedule()
+
+    def _post_first(self, kind: Callable[..., Input], *fields: Any) -> None:
+        self._queue.appendleft((kind, fields))
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._turn)
+
+    def _turn(self) -> None:
+        """Step what is queued, up to a bound; then let the loop read and write."""
+        self._scheduled = False
+        if self.failed.done():
+            return
+        try:
+            for _ in range(min(TURN_INPUTS, len(self._queue))):
+                kind, fields = self._queue.popleft()
+                self._step(kind(self.clock.now(), *fields))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the node stops on it
+            self.fail(error)
+            return
+        if self._queue:
+            self._schedule()
+        if self._held and len(self._queue) <= QUEUE_LOW:
+            for key in self._held:
+                self.transport.hold(key, False)
+            self._held.clear()
+
+    def _step(self, item: Input) -> None:
+        self._run(self.replica.step(item))
+        if isinstance(item, DecidedReceived):
+            height = item.certified.block.header.height
+            if height == self.ledger.height + 1:
+                self.synchronizer.invalid(height, "its certificate or its parts are not what C(h) decided")
+
+    def on_message(self, sender: PublicKey, message: ApplicationMessage) -> None:
+        """A message from a connected peer; nothing in it is trusted for who sent it."""
+        if self.failed.done():
+            return
+        try:
+            self._take_message(sender, message)
+        except Exception as error:  # noqa: BLE001 - a peer's fault is a typed refusal; this is our own
+            self.fail(error)
+
+    def _take_message(self, sender: PublicKey, message: ApplicationMessage) -> None:
+        match message:
+            case Proposal() | Prepare() | Commit() | ViewChange() | NewView():
+                self._receive(sender, message)
+            case Transactions(transactions):
+                self.intake.gossiped(sender, transactions)
+            case TransactionsRequest():
+                self.proposals.request(sender, message)
+            case TransactionsResponse():
+                self.proposals.response(message)
+            case UndecidedBlockRequest():
+                self.fetches.request(sender, message)
+            case UndecidedBlockResponse():
+                self.fetches.response(message)
+            case BlocksRequest() | BlocksResponse() | Decided() | StatusAnnouncement():
+                self.synchronizer.on_message(sender, message)
+            case CertifiedHeightRequest():
+                self.abstention.request(sender, message)
+            case CertifiedHeightResponse():
+                self.abstention.response(sender, message)
+            case AddressRecords():
+                self.addresses.on_records(sender, message, self.transport.scheduler.now_ms())
+            case AddressRecordsRequest():
+                self.addresses.on_request(sender, message)
+            case _:
+                assert_never(message)
+
+    def _receive(self, sender: PublicKey, message: ConsensusMessage) -> None:
+        self.vote_instants[sender] = self.clock.now().monotonic_ms
+        if len(self._queue) >= QUEUE_HIGH and sender not in self._held:
+            self._held[sender] = None
+            self.transport.hold(sender, True)
+        self.post(Received, sender, message)
+
+    def on_peer(self, key: PublicKey, connected: bool) -> None:
+        """A peer came or went."""
+        self.synchronizer.on_peer(key, connected)
+        if connected:
+            self.addresses.peer_connected(key)
+            self.addresses.ask(self.peering.unknown_keys(), key)
+        else:
+            self.vote_instants.pop(key, None)
+
+    def admits(self, key: PublicKey) -> bool:
+        """Whether the holder of ``key`` is a member here, or still serves as delegate."""
+        account = self.ledger.account_of_key(key)
+        if account is not None and account.left_height is None:
+            return True
+        return self.ledger.context.delegates.position_of_key(key) is not None
+
+    def _address_changed(self, key: PublicKey, endpoint: Endpoint) -> None:
+        log.info("peer listens elsewhere", peer=key.hex(), endpoint=endpoint.text())
+        self.peering.update(self.transport)
+        self.peering.save()
+
+    # ---- effects
+
+    def _run(self, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            self._apply(effect)
+
+    def _apply(self, effect: Effect) -> None:  # noqa: C901, PLR0912 - one case an effect
+        match effect:
+            case Send(message, to):
+                self.transport.broadcast(to or self._other_delegates(), message)
+            case Persist(records):
+                self._persist(records)
+            case SetTimer(timer, delay_ms):
+                self._set_timer(timer, delay_ms)
+            case CancelTimer(kind):
+                self._cancel_timer(kind)
+            case BuildBatch():
+                self._build_batch(effect)
+            case CheckProposal():
+                self.proposals.check(effect)
+            case Decide():
+                self._decide(effect)
+            case Forget(height):
+                self.journal.forget(height)
+            case FetchBlock():
+                self.fetches.fetch(effect)
+            case FetchDecided(height, holders):
+                self.synchronizer.fetch(height, holders)
+            case SendDecided(height, to_key):
+                data = self.ledger.certified_bytes(height)
+                if data is not None:
+                    self.transport.send(to_key, Decided(height, data))
+            case Report() | ReportProposal():
+                for report in self.on_report:
+                    report(effect)
+            case Trace():
+                self._trace(effect)
+            case _:
+                assert_never(effect)
+
+    def _persist(self, records: tuple[JournalRecord, ...]) -> None:
+        self.journal.append(records)
+        for record in records:
+            match record:
+                case BlockRecord(_, block):
+                    self._hold_block(block)
+                case SentRecord(height, message):
+                    self._signed_height = max(self._signed_height, height)
+                    if isinstance(message, Commit):
+                        for committed in self.on_committed:
+                            committed(message)
+                case _:
+                    pass
+
+    def _hold_block(self, block: Block) -> None:
+        self.proposals.hold(block)
+        raws, transactions = self._batch
+        if raws and block.transactions is raws:
+            self.proposals.note_batch(block.header, transactions)
+
+    def _hold_recovered(self, records: Iterable[JournalRecord]) -> None:
+        for record in records:
+            if isinstance(record, BlockRecord) and record.height == self.ledger.height + 1:
+                self.proposals.hold(record.block)
+
+    def _set_timer(self, timer: Timer, delay_ms: int) -> None:
+        self._cancel_timer(timer.kind)
+        loop = asyncio.get_running_loop()
+        self._timers[timer.kind] = loop.call_later(delay_ms / 1_000, self._fire, timer)
+
+    def _cancel_timer(self, kind: str) -> None:
+        running = self._timers.pop(kind, None)
+        if running is not None:
+            running.cancel()
+
+    def _fire(self, timer: Timer) -> None:
+        self._timers.pop(timer.kind, None)
+        self.post(TimerFired, timer)
+
+    def _every(self, interval_ms: int, action: Callable[[], None]) -> None:
+        """Run ``action`` again and again; what it raises stops the node."""
+        name = f"every {len(self._timers)} {interval_ms}"
+        loop = asyncio.get_running_loop()
+
+        def run() -> None:
+            try:
+                action()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the node stops on it
+                self.fail(error)
+                return
+            self._timers[name] = loop.call_later(interval_ms / 1_000, run)
+
+        self._timers[name] = loop.call_later(interval_ms / 1_000, run)
+
+    def _build_batch(self, effect: BuildBatch) -> None:
+        parameters = self.ledger.genesis.parameters
+        transactions = tuple(
+            self.pool.batch(
+                effect.time_ms,
+                parameters.max_block_transactions,
+                effect.max_bytes,
+                frozenset(effect.excluded),
+            )
+        )
+        raws = tuple(transaction.raw for transaction in transactions)
+        self._batch = (raws, transactions)
+        references = tuple(transaction.reference for transaction in transactions)
+        self._post_first(Batch, effect.height, effect.view, effect.generation, raws, references)
+
+    def _proposal_checked(self, checked: CheckedProposal) -> None:
+        c = checked
+        self.post(
+            ProposalChecked,
+            c.height,
+            c.view,
+            c.digest,
+            c.block,
+            c.reason,
+            c.overlooked,
+            c.newest_includable_wait_ms,
+            c.offending,
+        )
+
+    def _trace(self, trace: Trace) -> None:
+        self.trace_counts[trace.event] += 1
+        self.traces.append((self.clock.now().monotonic_ms, trace))
+
+    # ---- a block
+
+    def _decide(self, effect: Decide) -> None:
+        """Execute and store the block durably, then enter the next height (PROTOCOL 6.4, 6.5)."""
+        certified = effect.certified
+        digest = certified.certificate.digest
+        invariant(certified.block.header.digest() == digest, "a certificate is for the block it comes with")
+        applied = self.ledger.apply(
+            certified,
+            transactions=self.proposals.transactions_of(digest, certified.block),
+            journal=self.journal.position,
+        )
+        self.last_commit_ms = self.clock.now().monotonic_ms
+        self._check_own_commit(applied)
+        self.pool.decided(
+            [*(transaction.id for transaction in applied.transactions), *applied.discarded],
+            applied.header.time_ms,
+        )
+        self.proposals.entered_height()
+        self.fetches.entered_height()
+        self._tell_delegates()
+        self._post_first(Advanced, self.ledger.context)
+        self.synchronizer.decided(applied.height, applied.certified)
+        self._tell_pool()
+        for listener in self.on_applied:
+            listener(applied)
+
+    def _check_own_commit(self, applied: AppliedBlock) -> None:
+        """A commit of this key that its journal does not know: the journal was restored, or the key is used twice."""
+        certificate = self.ledger.certificate
+        if certificate is None or applied.height <= self._signed_height:
+            return
+        if any(item.signer == self.own_key for item in certificate.signatures):
+            log.error(
+                "this key signed what its journal does not hold: it was restored", height=applied.height
+            )
+            self._signed_height = applied.height
+            self.post(JournalLost)
+            self.abstention.begin()
+
+    def _deliver(self, effect: DeliverBlock) -> None:
+        if effect.height == self.ledger.height + 1:
+            self.post(DecidedReceived, effect.certified)
+
+    def _tip(self) -> StatusAnnouncement:
+        return StatusAnnouncement(self.ledger.height, self.ledger.block_hash, 1)
+
+    def delegate_keys(self) -> tuple[PublicKey, ...]:
+        """Keys of C(undecided height), in ranking order."""
+        return tuple(delegate.public_key for delegate in self.ledger.context.delegates)
+
+    def _other_delegates(self) -> list[PublicKey]:
+        own = self.own_key
+        return [d.public_key for d in self.replica.context.delegates if d.public_key != own]
+
+    def _tell_delegates(self) -> None:
+        """Who decides, who is in this node's group: told to gossip, synchronizer and peering when it changes."""
+        context = self.ledger.context
+        told = (context.delegates.hash() + context.next_delegates.hash(), context.epoch)
+        if told == self._delegates_told:
+            return
+        self._delegates_told = told
+        keys = self.delegate_keys()
+        following = tuple(d.public_key for d in context.next_delegates if d.public_key not in keys)
+        self.gossip.set_delegates((*keys, *following))
+        self.synchronizer.set_delegates(
+            keys, self.peering.own_group(), self.own_key, context.delegates.quorum
+        )
+        self.peering.update(self.transport)
+        self.transport.refresh_roles()
+
+    # ---- the pool
+
+    def _pool_admitted(self, waiting_before: int) -> None:
+        """The first transaction wakes the replica, and a block's worth tells it not to wait any longer (6.9)."""
+        full = self.ledger.genesis.parameters.max_block_transactions
+        if waiting_before == 0 or self._waiting_told < full <= len(self.pool):
+            self._tell_pool()
+
+    def _tell_pool(self) -> None:
+        waiting = len(self.pool)
+        if waiting == 0 and self._waiting_told == 0:
+            return
+        self._waiting_told = waiting
+        self.post(PoolChanged, waiting, self.pool.oldest_received_ms())
+
+    def _check_transaction(self, verifier: Verifier) -> Callable[[Transaction], None]:
+        chain_id, parameters = self.ledger.chain_id, self.ledger.genesis.parameters
+
+        def check(transaction: Transaction) -> None:
+            check_transaction(transaction, chain_id=chain_id, parameters=parameters, verifier=verifier)
+
+        return check
