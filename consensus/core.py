@@ -16,7 +16,7 @@ from consensus.effects import (
 from consensus.errors import InvalidMessage, invariant
 from consensus.height import HeightState
 from consensus.inputs import HeightContext, Instant, Timer
-from consensus.messages import Commit, ViewChange, Vote
+from consensus.messages import Commit, V, ViewChange, Vote, sign_vote
 from consensus.next_height import NextHeight, RateLimit
 from consensus.own_votes import Signed
 from consensus.parameters import Parameters
@@ -94,6 +94,11 @@ class Core:
             and not self.abstaining
             and height.context.height >= self.signing_floor
         )
+
+    def sign(self, kind: type[V], view: int, digest: Digest) -> V:
+        """A vote of this key at the height in flight; to be published before anything else depends on it."""
+        context = self.height.context
+        return sign_vote(kind, self.chain_id, context.epoch, context.height, view, digest, self.signer)
 
     # ------------------------------------------------------------------ effects
 

@@ -130,7 +130,10 @@ class ProposalChecked(Value, frozen=True):
 
 
 class BlockFetched(Value, frozen=True):
-    """An undecided block's bytes, found by digest at a peer or in the own journal; checked against its header here."""
+    """An undecided block's bytes, found by digest at a peer or in the own journal.
+
+    Checked against its header here; one that is not whole is asked for again by another `FetchBlock`.
+    """
 
     at: Instant
     block: Block

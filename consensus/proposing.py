@@ -6,7 +6,7 @@ from consensus.effects import BuildBatch
 from consensus.errors import invariant
 from consensus.height import PendingBatch
 from consensus.inputs import Batch, PoolChanged
-from consensus.messages import PrePrepareVote, Proposal, sign_vote
+from consensus.messages import PrePrepareVote, Proposal
 from consensus.proposal import empty_block_time_ms, make_header, removals_size
 from consensus.removal import is_disjoint
 from consensus.timers import BATCH
@@ -144,12 +144,9 @@ def _propose_again(core: Core) -> bool:
 
 def _pre_prepare(core: Core, block: Block, references: tuple[Digest, ...]) -> None:
     """Sign the block's digest in the current view, store both, send (PROTOCOL 6.4, 6.5)."""
-    height, context = core.height, core.height.context
+    height = core.height
     digest = block.header.digest()
-    vote = sign_vote(
-        PrePrepareVote, core.chain_id, context.epoch, context.height, height.view, digest, core.signer
-    )
-    invariant(isinstance(vote, PrePrepareVote), "a primary signs a pre-prepare")
+    vote = core.sign(PrePrepareVote, height.view, digest)
     proposal = Proposal(vote, block.header, references, block.last_commit, block.discarded)
     height.hold(block, digest)
     core.publish(proposal, *height.records_of(digest))

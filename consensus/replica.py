@@ -3,7 +3,8 @@
 This file is the table of contents. Each input is taken in by one function, which only notes what was learned; then the
 rules of PROTOCOL 6 are applied in order until none has anything left to do. Read it beside PROTOCOL.md:
 
-    three_phases   6.4, 6.8   pre-prepare, prepare, commit, decide
+    three_phases   6.4, 6.8   pre-prepare, prepare, commit
+    deciding       6.4        q commits of one view decide
     proposing      6.4, 6.9   what the primary proposes, and when; removals of 6.10
     failover       6.6, 6.7   view-changes, new-views, view timer, resending
     standing       6.5, 10.2  journal, abstaining, resume, entering heights, who is ahead and behind
@@ -14,7 +15,7 @@ rules of PROTOCOL 6 are applied in order until none has anything left to do. Rea
 from collections.abc import Callable
 from typing import Final, assert_never
 
-from consensus import failover, proposing, standing, three_phases
+from consensus import deciding, failover, proposing, standing, three_phases
 from consensus.block import Block
 from consensus.core import Core
 from consensus.effects import Effect, JournalRecord
@@ -44,7 +45,7 @@ from consensus.timers import BATCH, CLOCK, EMPTY, GATHER, RESEND, VIEW
 from consensus.types import Address, Digest, PublicKey
 
 RULES: Final[tuple[Callable[[Core], bool], ...]] = (
-    three_phases.decide,
+    deciding.decide,
     standing.obey_resume,
     failover.reject,
     failover.join,
@@ -124,7 +125,7 @@ class Replica:
             case ProposalChecked():
                 three_phases.proposal_checked(core, item)
             case BlockFetched():
-                three_phases.block_fetched(core, item)
+                deciding.block_fetched(core, item)
             case DecidedReceived():
                 standing.decided_received(core, item)
             case Advanced():

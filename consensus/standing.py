@@ -230,7 +230,7 @@ def _fetch_decided(core: Core, holders: tuple[PublicKey, ...]) -> None:
 
 
 def decided_received(core: Core, answer: DecidedReceived) -> None:
-    """A block with its certificate: checked against C(h), then `three_phases.decide` decides (PROTOCOL 6.12)."""
+    """A block with its certificate: checked against C(h), then `deciding.decide` decides (PROTOCOL 6.12)."""
     height = core.height
     block, certificate = answer.certified.block, answer.certified.certificate
     if certificate.height > height.context.height:

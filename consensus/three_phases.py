@@ -1,23 +1,21 @@
-"""Pre-prepare, prepare, commit, decide, as each delegate does them (PROTOCOL 6.4, 6.8).
+"""Pre-prepare, prepare, commit, as each delegate does them (PROTOCOL 6.4, 6.8).
 
-``receive_*`` take in what a peer said and raise `InvalidMessage` before anything has changed. The rules ``prepare``,
-``commit`` and ``decide`` act when what was taken in allows it; each returns whether it did.
+``receive_*`` take in what a peer said and raise `InvalidMessage` before anything has changed. The rules ``prepare``
+and ``commit`` act when what was taken in allows it; each returns whether it did. `consensus.deciding` has the end.
 """
 
-from consensus.block import Block, Certificate, CertifiedBlock, Header
-from consensus.certificate import Decision, check_certificate, make_certificate, signatures_of
+from consensus.block import Block, Header
+from consensus.certificate import Decision, check_certificate
 from consensus.complaint import Complaints
 from consensus.core import Core
-from consensus.effects import CheckProposal, Decide, PreparedRecord, Report, ReportProposal
+from consensus.effects import CheckProposal, PreparedRecord, Report, ReportProposal
 from consensus.encoding import encode
 from consensus.errors import InvalidMessage, invariant
 from consensus.height import HeightState
-from consensus.inputs import BlockFetched, Offending, ProposalChecked
+from consensus.inputs import Offending, ProposalChecked
 from consensus.merkle import leaf_hash, merkle_path
-from consensus.messages import Commit, Prepare, PrePrepareVote, Proposal, V, Vote, sign_vote
-from consensus.parent_commits import ParentCommits
+from consensus.messages import Commit, Prepare, PrePrepareVote, Proposal, V, Vote
 from consensus.proposal import (
-    block_is_whole,
     block_size,
     check_contents,
     check_header,
@@ -28,8 +26,8 @@ from consensus.proposal import (
 )
 from consensus.removal import RemovalCheck, is_disjoint
 from consensus.tally import Tally
-from consensus.timers import CLOCK, GATHER, KINDS
-from consensus.types import Digest, PublicKey
+from consensus.timers import CLOCK
+from consensus.types import PublicKey
 
 # ---------------------------------------------------------------------- pre-prepare
 
@@ -236,18 +234,6 @@ def note_nested(core: Core, vote: PrePrepareVote | Prepare) -> None:
         _report(core, first, vote)
 
 
-def block_fetched(core: Core, answer: BlockFetched) -> None:
-    """An undecided block that f + 1 prepares, a certificate or a new-view named has been found."""
-    height = core.height
-    digest = answer.block.header.digest()
-    if digest not in height.fetching:
-        return
-    if not block_is_whole(answer.block):
-        raise InvalidMessage("the fetched block's parts are not those of its header")
-    height.hold(answer.block, digest)
-    core.trace("block-fetched")
-
-
 # ---------------------------------------------------------------------- rules
 
 
@@ -262,7 +248,7 @@ def prepare(core: Core) -> bool:
         return False
     digest = proposal.vote.digest
     invariant(proposal.vote.view == height.view, "a prepare is of the current view")
-    vote = _sign(core, Prepare, height.view, digest)
+    vote = core.sign(Prepare, height.view, digest)
     core.publish(vote, *height.records_of(digest))
     height.prepares.add(vote)
     height.refresh_prepared(vote.view, digest)
@@ -300,90 +286,10 @@ def commit(core: Core) -> bool:
     view, digest = prepared.pre_prepare.view, prepared.pre_prepare.digest
     if view != height.view or view in height.own.commits or digest not in height.blocks:
         return False
-    vote = _sign(core, Commit, view, digest)
+    vote = core.sign(Commit, view, digest)
     records = (*height.records_of(digest), PreparedRecord(height.context.height, prepared))
     core.publish(vote, *records)
     height.commits.add(vote)
     core.saw(vote, "commit")
     core.trace("prepared")
     return True
-
-
-def decide(core: Core) -> bool:
-    """6.4: q commits of one view decide, at any time, whatever view a delegate is in."""
-    height = core.height
-    if height.decided is not None:
-        return False
-    if height.certificate is None:
-        for view, digest in height.commits.quorums:
-            votes = height.commits.votes(view, digest)
-            signatures = {signer: vote.signature for signer, vote in votes.items()}
-            height.certificate = make_certificate(height.decision_on(digest), view, signatures)
-            break
-    certificate = height.certificate
-    if certificate is None:
-        return False
-    block = height.blocks.get(certificate.digest)
-    if block is None:
-        _seek_certified(core, certificate)
-        return False
-    _check_against_ledger(core, block.header)
-    signatures = signatures_of(certificate)
-    own = _own_commit(core, certificate.view, certificate.digest)
-    if own is not None:
-        signatures[core.public_key] = own.signature
-    decision = height.decision_on(certificate.digest)
-    certificate = make_certificate(decision, certificate.view, signatures)
-    height.decided = CertifiedBlock(block, certificate)
-    core.parent_commits = ParentCommits(certificate, decision)
-    core.decided_wall_ms = core.now.wall_ms
-    core.backoff.committed(height.view)
-    for kind in KINDS:
-        core.cancel_timer(kind)
-    core.trace("decided")
-    core.emit(Decide(height.decided))
-    return True
-
-
-def _seek_certified(core: Core, certificate: Certificate) -> None:
-    """A certified block that is not held is fetched; one whose transactions are being gathered gets a moment first."""
-    if core.height.is_gathering(certificate.digest) and not core.height.gathering_overdue:
-        if GATHER not in core.timers:
-            core.set_timer(GATHER, core.parameters.view_timeout_ms // 4)
-        return
-    core.fetch_block(certificate.digest, tuple(item.signer for item in certificate.signatures))
-
-
-def _own_commit(core: Core, view: int, digest: Digest) -> Commit | None:
-    """The own commit in the deciding view; one that decides without it signs it now (6.4)."""
-    height = core.height
-    own = height.own.commits.get(view)
-    if own is None and core.voting:
-        own = _sign(core, Commit, view, digest)
-        core.publish_decided(own, *height.records_of(digest))
-        core.saw(own, "commit")
-        core.trace("late-commit")
-    return own if own is not None and own.digest == digest else None
-
-
-def _check_against_ledger(core: Core, header: Header) -> None:
-    """6.8: a replica stops if a *decided* header differs from its own ledger."""
-    context = core.height.context
-    invariant(header.height == context.height, "a decided block is of the height in flight")
-    invariant(
-        header.parent_hash == context.parent_hash, "a decided block's parent is the own last block (S2)"
-    )
-    invariant(header.state_root == context.state_root, "a decided block's state root is the own one (S6)")
-    invariant(
-        header.receipts_root == context.receipts_root, "a decided block's receipts root is the own one (S6)"
-    )
-    invariant(header.delegates_hash == context.delegates.hash(), "a decided block's set is the own one (S11)")
-    invariant(
-        header.next_delegates_hash == context.next_delegates.hash(),
-        "a decided block's next set is the own one (S11)",
-    )
-
-
-def _sign(core: Core, kind: type[V], view: int, digest: Digest) -> V:
-    context = core.height.context
-    return sign_vote(kind, core.chain_id, context.epoch, context.height, view, digest, core.signer)
