@@ -13,3 +13,7 @@ class ConfigurationError(NodeError):
 
 class KeyStoreError(NodeError):
     """A key file is missing, unreadable, too widely readable or wrongly encrypted."""
+
+
+class FormationError(NodeError):
+    """No chain can be formed or joined as things stand; nothing was signed that binds more than before."""

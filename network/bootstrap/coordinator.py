@@ -6,6 +6,8 @@ goes on to the next one whenever a stream stalls, breaks or contradicts itself.
 """
 
 import asyncio
+import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
@@ -20,7 +22,7 @@ from network.bootstrap.doors import ChainDoor, TransactionDoor
 from network.bootstrap.election import ElectionView, SnapshotTaken
 from network.bootstrap.errors import Refused, Unavailable
 from network.bootstrap.limits import CoordinatorLimits
-from network.bootstrap.planning import FoundPlan, SearchTask, search_task
+from network.bootstrap.planning import FoundPlan, SearchTask, search, search_task
 
 log = structlog.get_logger("network.bootstrap.coordinator")
 
@@ -31,6 +33,20 @@ FAILURES_BEFORE_ANEW: Final = 3
 
 Searcher = Callable[[SearchTask, int], Awaitable[FoundPlan | None]]
 """Runs `planning.search` for so many milliseconds, beside the event loop."""
+
+
+async def search_beside(task: SearchTask, budget_ms: int) -> FoundPlan | None:
+    """`search` in a thread; cancelling this ends the thread's work within a millisecond or so, too."""
+    stopped = threading.Event()
+    deadline_ms = time.monotonic_ns() // 1_000_000 + budget_ms
+
+    def now_ms() -> int:
+        return deadline_ms if stopped.is_set() else time.monotonic_ns() // 1_000_000
+
+    try:
+        return await asyncio.to_thread(search, task, now_ms, deadline_ms)
+    finally:
+        stopped.set()
 
 
 class PlanReport(Value, frozen=True):
@@ -53,7 +69,7 @@ class Coordinator:
         box: BallotBox,
         parameters: Parameters,
         apis: Callable[[], list[tuple[Address, str]]],
-        searcher: Searcher,
+        searcher: Searcher = search_beside,
         limits: CoordinatorLimits | None = None,
     ) -> None:
         """``apis``: (address, URL) of members, best first."""

@@ -99,9 +99,11 @@ class Directory:
         return len(self._addresses)
 
     def apis(self) -> list[tuple[Address, str]]:
-        """(address, URL) of everybody whose API is known: members first, each part in address order."""
-        known = ((not self._is_member(key), address_of(key), api.url) for key, api in self._apis.items())
-        return [(address, url) for _, address, url in sorted(known)]
+        """(address, URL) of the members whose API is known, in address order.
+
+        Of members only: what is asked over these URLs is our own doing, and a stranger shall not choose where.
+        """
+        return sorted((address_of(key), api.url) for key, api in self._apis.items() if self._is_member(key))
 
     def records(self) -> Iterable[Record]:
         """The content of the log, for a rewrite."""

@@ -24,5 +24,5 @@ class Unavailable(BootstrapError):
     """A bootstrap or a member's API cannot be reached, or answers nonsense; another one may do better."""
 
 
-class StoreDamaged(BootstrapError):
+class StoreUnusable(BootstrapError):
     """The service's own file cannot be used; the text says what to do."""

@@ -14,7 +14,7 @@ from consensus.hashing import address_of
 from consensus.signing import Verifier
 from consensus.types import Address, Digest, PublicKey
 from network.bootstrap.doors import GenesisDoor, GenesisFacts
-from network.bootstrap.errors import Refused, StoreDamaged
+from network.bootstrap.errors import Refused, StoreUnusable
 from network.bootstrap.limits import MAX_REGISTRATION_BYTES
 from network.bootstrap.records import (
     Acknowledgement,
@@ -71,7 +71,7 @@ class Formation:
         self._acknowledgements: dict[PublicKey, Acknowledgement] = {}
 
     def restore(self, records: Iterable[Record]) -> None:
-        """Take up what the log holds, or begin it; `StoreDamaged` if it belongs to another announcement."""
+        """Take up what the log holds, or begin it; `StoreUnusable` if it belongs to another announcement."""
         own = [record for record in records if record[0] in OWN_KINDS]
         if not own:
             self._log.append(RecordKind.ANNOUNCEMENT, encode(self.announcement))
@@ -79,7 +79,7 @@ class Formation:
             try:
                 self._restore_one(kind, content)
             except ProtocolError as error:
-                raise StoreDamaged(
+                raise StoreUnusable(
                     f"the formation stored in this home cannot be taken up: {error}"
                 ) from error
         self._publish_when_full()

@@ -5,13 +5,14 @@ torn by a crash is the last one, was never answered, and is cut off; damage else
 """
 
 import enum
+import fcntl
 import os
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from network.bootstrap.errors import StoreDamaged
+from network.bootstrap.errors import StoreUnusable
 from network.bootstrap.limits import MAX_GENESIS_BYTES
 
 FORMATION_FILE: Final = "formation.log"
@@ -47,6 +48,11 @@ class RecordLog:
         """The log and what it holds; a new one, readable by its owner only, where there is none."""
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise StoreUnusable(f"{path} is in use: another bootstrap runs with this home") from None
         data = path.read_bytes()
         records, end = _read(path, data)
         if end < len(data):
@@ -75,6 +81,7 @@ class RecordLog:
         passing = self._path.with_suffix(".new")
         descriptor = os.open(passing, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
             _write_all(descriptor, data)
             os.fsync(descriptor)
             os.rename(passing, self._path)
@@ -112,11 +119,11 @@ def _read(path: Path, data: bytes) -> tuple[list[Record], int]:
         if zlib.crc32(head + content) != int.from_bytes(data[position + 5 : content_start], "big"):
             if end == len(data):
                 break
-            raise StoreDamaged(
+            raise StoreUnusable(
                 f"{path} is damaged at byte {position}: restore it, or form the chain in a new home"
             )
         if data[position] not in tuple(RecordKind) or length > MAX_GENESIS_BYTES:
-            raise StoreDamaged(f"{path} holds a record this version does not know, at byte {position}")
+            raise StoreUnusable(f"{path} holds a record this version does not know, at byte {position}")
         records.append((RecordKind(data[position]), content))
         position = end
     return records, position
