@@ -108,16 +108,17 @@ def check_block_transactions(
         )
     removed: dict[Digest, None] = {}
     for item in discarded:
-        transaction = discarded_transaction(item)
-        _check_new(state, transaction, removed, time_ms)
-        removed[transaction.id] = None
+        removed_id = discarded_transaction(item).id
+        _check_new(state, removed_id, removed)
+        removed[removed_id] = None
     included: dict[Digest, None] = {}
     for transaction in transactions:
+        check_window(transaction, time_ms)
         if transaction.id in removed:
             raise InvalidTransaction(
                 InvalidReason.DISCARDED_IN_BLOCK, f"{transaction.id.hex()} is both included and discarded"
             )
-        _check_new(state, transaction, included, time_ms)
+        _check_new(state, transaction.id, included)
         included[transaction.id] = None
 
 
@@ -151,11 +152,10 @@ def transaction_fault(
     return None
 
 
-def _check_new(state: State, transaction: Transaction, before: dict[Digest, None], time_ms: int) -> None:
-    check_window(transaction, time_ms)
-    if transaction.id in before:
-        raise InvalidTransaction(InvalidReason.TWICE_IN_BLOCK, f"{transaction.id.hex()} stands twice")
-    if transaction.id in state.known_ids:
+def _check_new(state: State, identifier: Digest, before: dict[Digest, None]) -> None:
+    if identifier in before:
         raise InvalidTransaction(
-            InvalidReason.ALREADY_ON_CHAIN, f"{transaction.id.hex()} is on chain already"
+            InvalidReason.TWICE_IN_BLOCK, f"{identifier.hex()} stands twice in the block"
         )
+    if identifier in state.known_ids:
+        raise InvalidTransaction(InvalidReason.ALREADY_ON_CHAIN, f"{identifier.hex()} is on chain already")
