@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from consensus.block import Block, Certificate, CertifiedBlock, CommitSignature, transactions_root
+from consensus.block import Block, Certificate, CertifiedBlock, CommitSignature, Header, transactions_root
 from consensus.messages import (
     Accepted,
     Commit,
@@ -112,15 +112,27 @@ class TwoFaced:
             time_ms=first.header.time_ms + self._rng.choice((0, 1, 7)),
             transactions_root=transactions_root(references),
         )
-        vote = first.vote
-        signed = sign_vote(
-            PrePrepareVote, self._chain_id, vote.epoch, vote.height, vote.view, header.digest(), liar.signer
-        )
-        if not isinstance(signed, PrePrepareVote):
-            raise TypeError("sign_vote makes what it is asked for")
-        second = Proposal(signed, header, references, first.last_commit, first.discarded)
-        self._other[vote.digest] = second
+        second = _proposed(first, header, references, self._chain_id, liar)
+        self._other[first.vote.digest] = second
         return second
+
+
+class Censor:
+    """As primary leaves out about half of all transactions, always the same ones."""
+
+    def __init__(self, rng: random.Random, chain_id: Digest) -> None:
+        self._bit = 1 << rng.randrange(8)
+        self._chain_id = chain_id
+
+    def twist(self, liar: Liar, target: int, letter: Letter) -> Sequence[tuple[int, Letter]]:
+        """The same block without them; a block proposed again stays as it is."""
+        if not isinstance(letter, Proposal) or letter.header.view != letter.vote.view:
+            return [(0, letter)]
+        kept = tuple(reference for reference in letter.references if not reference[0] & self._bit)
+        if kept == letter.references:
+            return [(0, letter)]
+        header = msgspec.structs.replace(letter.header, transactions_root=transactions_root(kept))
+        return [(0, _proposed(letter, header, kept, self._chain_id, liar))]
 
 
 class ForkedVotes:
@@ -248,13 +260,7 @@ class WrongBlocks:
                 msgspec.structs.replace(header, view=header.view + 1),
             )
         )
-        vote = proposal.vote
-        signed = sign_vote(
-            PrePrepareVote, self._chain_id, vote.epoch, vote.height, vote.view, wrong.digest(), liar.signer
-        )
-        if not isinstance(signed, PrePrepareVote):
-            raise TypeError("sign_vote makes what it is asked for")
-        return msgspec.structs.replace(proposal, vote=signed, header=wrong)
+        return _proposed(proposal, wrong, proposal.references, self._chain_id, liar)
 
 
 class Replayer:
@@ -311,10 +317,19 @@ class Forger:
 
 
 def _resigned(vote: Prepare | Commit, digest: Digest, chain_id: Digest, liar: Liar) -> Prepare | Commit:
-    signed = sign_vote(type(vote), chain_id, vote.epoch, vote.height, vote.view, digest, liar.signer)
-    if isinstance(signed, PrePrepareVote):
-        raise TypeError("sign_vote makes what it is asked for")
-    return signed
+    if isinstance(vote, Prepare):
+        return sign_vote(Prepare, chain_id, vote.epoch, vote.height, vote.view, digest, liar.signer)
+    return sign_vote(Commit, chain_id, vote.epoch, vote.height, vote.view, digest, liar.signer)
+
+
+def _proposed(
+    proposal: Proposal, header: Header, references: tuple[Digest, ...], chain_id: Digest, liar: Liar
+) -> Proposal:
+    vote = proposal.vote
+    signed = sign_vote(
+        PrePrepareVote, chain_id, vote.epoch, vote.height, vote.view, header.digest(), liar.signer
+    )
+    return Proposal(signed, header, references, proposal.last_commit, proposal.discarded)
 
 
 def draw_mischief(rng: random.Random, chain_id: Digest, view_timeout_ms: int) -> list[Mischief]:
@@ -324,6 +339,7 @@ def draw_mischief(rng: random.Random, chain_id: Digest, view_timeout_ms: int) ->
         Slow(rng, view_timeout_ms),
         Choosy(rng),
         TwoFaced(rng, chain_id),
+        Censor(rng, chain_id),
         ForkedVotes(rng, chain_id),
         LyingViewChange(rng, chain_id),
         LyingNewView(rng, chain_id),

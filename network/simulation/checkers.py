@@ -23,7 +23,7 @@ from consensus.messages import (
 )
 from consensus.types import Digest, PublicKey
 from network.simulation.keys import KeyRing
-from network.simulation.node import SimulatedNode
+from network.simulation.surroundings import Holder
 from network.simulation.timetable import Timetable
 from network.simulation.workload import open_transaction
 
@@ -83,7 +83,7 @@ class OneDigest:
         """Commits below the floor, allowed only for what is decided (6.4)."""
         self._decided: dict[int, Digest] = {}
 
-    def sent(self, node: SimulatedNode, message: ConsensusMessage) -> None:
+    def sent(self, node: Holder, message: ConsensusMessage) -> None:
         """A node has just sent a message of its own."""
         core = core_of(message)
         digest = core.content() if isinstance(core, ViewChange | NewView) else core.digest
@@ -93,7 +93,9 @@ class OneDigest:
         encoded = encode(message)
         demand(node.disk.ever_sent(encoded), f"6.5: {node.index} sent {slot[1:]} before it was durable")
         term = self._context.timetable.term(core.height)
-        demand(core.epoch == term.epoch, f"6.5: {node.index} signed epoch {core.epoch} at height {core.height}")
+        demand(
+            core.epoch == term.epoch, f"6.5: {node.index} signed epoch {core.epoch} at height {core.height}"
+        )
         seat = term.delegates.position_of_key(core.signer)
         demand(seat is not None, f"S11: {node.index} signed at height {core.height} without a seat")
         if slot not in self._checked:
@@ -101,7 +103,7 @@ class OneDigest:
             self._check_order(node, core, slot, digest)
 
     def _check_order(
-        self, node: SimulatedNode, core: Vote | ViewChange | NewView, slot: Slot, digest: Digest
+        self, node: Holder, core: Vote | ViewChange | NewView, slot: Slot, digest: Digest
     ) -> None:
         place = (core.signer, core.height)
         floor = self._floors[place]
@@ -126,7 +128,7 @@ class OneDigest:
 
 
 class Decisions:
-    """S1 to S3, S8, S10, S11: one certified chain, each transaction at most once, within its window, never after removal."""
+    """S1 to S3, S8, S10, S11: one certified chain, each transaction at most once, in its window, not after removal."""
 
     def __init__(self, context: Context, one_digest: OneDigest) -> None:
         self._context = context
@@ -136,16 +138,21 @@ class Decisions:
         self._digests: list[Digest] = []
         self._finished: dict[Digest, int] = {}
 
-    def applied(self, node: SimulatedNode, certified: CertifiedBlock) -> None:
+    def applied(self, node: Holder, certified: CertifiedBlock) -> None:
         """An honest node decided and stored a block."""
         header = certified.block.header
         digest = header.digest()
         height = header.height
         self._check_certificate(certified.certificate, height, digest)
         if height <= len(self.chain):
-            demand(digest == self._digests[height - 1], f"S1: {node.index} decided another block of height {height}")
+            demand(
+                digest == self._digests[height - 1],
+                f"S1: {node.index} decided another block of height {height}",
+            )
             return
-        demand(height == len(self.chain) + 1, f"S2: {node.index} decided height {height} before the one below")
+        demand(
+            height == len(self.chain) + 1, f"S2: {node.index} decided height {height} before the one below"
+        )
         self._check_links(certified)
         self._check_transactions(certified)
         self.chain.append(certified)
@@ -171,7 +178,9 @@ class Decisions:
             self._context.keys.verify(item.signer, message, item.signature) and item.signer in keys
             for item in certificate.signatures
         )
-        demand(len(set(signers)) == len(signers) == sound, f"S3: a signature at height {height} does not hold")
+        demand(
+            len(set(signers)) == len(signers) == sound, f"S3: a signature at height {height} does not hold"
+        )
         demand(sound >= self._context.quorum(height), f"S3: {sound} commits decide height {height}")
 
     def _check_links(self, certified: CertifiedBlock) -> None:
@@ -200,7 +209,9 @@ class Decisions:
             body = opened.body
             self._finish(opened.transaction_id, header.height)
             inside = body.valid_from_ms <= header.time_ms <= body.valid_until_ms
-            demand(body.sound and inside, f"6.8: an invalid transaction was committed at height {header.height}")
+            demand(
+                body.sound and inside, f"6.8: an invalid transaction was committed at height {header.height}"
+            )
         for discard in certified.block.discarded:
             self._finish(discard.transaction_id, header.height)
 
@@ -294,7 +305,7 @@ class Checkers:
         self.decisions = Decisions(context, self._one_digest)
         self.proofs = NoFalseProof(context)
 
-    def performed(self, node: SimulatedNode, effect: object) -> None:
+    def performed(self, node: Holder, effect: object) -> None:
         """A node carried out an effect."""
         if node.member.public_key not in self._context.honest:
             return
@@ -307,7 +318,7 @@ class Checkers:
             case _:
                 return
 
-    def applied(self, node: SimulatedNode, certified: CertifiedBlock) -> None:
+    def applied(self, node: Holder, certified: CertifiedBlock) -> None:
         """A node stored a decided block."""
         if node.member.public_key in self._context.honest:
             self.decisions.applied(node, certified)

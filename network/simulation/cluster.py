@@ -10,7 +10,9 @@ from functools import partial
 from consensus.block import CertifiedBlock
 from consensus.delegates import Delegate
 from consensus.effects import Effect, Trace
+from consensus.encoding import encode
 from consensus.hashing import address_of, tagged_hash
+from consensus.messages import ConsensusMessage, message_codec
 from consensus.parameters import Parameters
 from consensus.types import Digest, PublicKey
 from network.simulation.agenda import Agenda
@@ -18,10 +20,11 @@ from network.simulation.byzantine import Mischief, draw_mischief, twisted
 from network.simulation.checkers import Checkers, Context, Finding
 from network.simulation.clock import GENESIS_MS
 from network.simulation.faults import FaultPlanner, Planned
-from network.simulation.keys import KeyRing
+from network.simulation.keys import Ed25519Ring, KeyedHashRing, KeyRing
 from network.simulation.letters import Letter
 from network.simulation.network import Network
-from network.simulation.node import DiskSpeed, SimulatedNode, Surroundings
+from network.simulation.node import SimulatedNode, Speed
+from network.simulation.surroundings import Holder, Surroundings
 from network.simulation.timetable import Timetable
 from network.simulation.workload import Workload, open_transaction
 
@@ -63,6 +66,10 @@ class Scenario:
     fault_phase_us: int
     transaction_interval_us: int
     """Mean time between transactions; 0 for an idle chain."""
+    real_keys: bool = False
+    """Ed25519 instead of keyed hashes."""
+    encoded: bool = False
+    """Whether consensus messages travel as bytes, so that codecs take part."""
 
 
 def draw(seed: int, seats: int | None = None) -> Scenario:
@@ -82,6 +89,8 @@ def draw(seed: int, seats: int | None = None) -> Scenario:
         faults=rng.randint(4, 16),
         fault_phase_us=rng.randint(6, 14) * SECOND_US,
         transaction_interval_us=rng.choice((0, 100_000, 300_000)),
+        real_keys=seed % 100 == 99,
+        encoded=seed % 10 == 9,
     )
 
 
@@ -114,7 +123,7 @@ class Simulation:
         self._keep_log = keep_log
         self._hash = hashlib.blake2b(digest_size=16)
         self._failed: Exception | None = None
-        self._keys = KeyRing(scenario.seed)
+        self._keys: KeyRing = (Ed25519Ring if scenario.real_keys else KeyedHashRing)(scenario.seed)
         self._chain_id = tagged_hash("genesis", scenario.seed.to_bytes(16, "big"))
         self.network = Network(self.agenda, self._rng("network"), self._deliver)
         self._members = self._make_members()
@@ -162,9 +171,7 @@ class Simulation:
             node = SimulatedNode(
                 index, member, self._keys.signer(f"member {owner}"), around, random.Random(rng.random())
             )
-            node.speed = DiskSpeed(
-                rng.choice((0, 200, 2_000)), rng.choice((0, 500, 5_000)), rng.random() < 0.5
-            )
+            node.speed = Speed(rng.choice((0, 200, 2_000)), rng.choice((0, 500, 5_000)), rng.random() < 0.5)
             self.nodes.append(node)
             self._of_key.setdefault(member.public_key, []).append(index)
             if member.public_key in self._liars and not self.scenario.twins:
@@ -177,7 +184,7 @@ class Simulation:
 
     # ------------------------------------------------------------------ the world of the nodes
 
-    def post(self, node: SimulatedNode, to: PublicKey, letter: Letter) -> None:
+    def post(self, node: Holder, to: PublicKey, letter: Letter) -> None:
         """Send a letter to every node that holds a key."""
         for target in self._of_key.get(to, ()):
             told = twisted(self._mischief.get(node.index, ()), node, target, letter)
@@ -189,9 +196,11 @@ class Simulation:
 
     def _deliver(self, source: int, target: int, letter: Letter) -> None:
         self._note(f"{source}>{target} {type(letter).__name__}")
+        if self.scenario.encoded and isinstance(letter, ConsensusMessage):
+            letter = message_codec.decode(encode(letter))
         self.nodes[target].deliver(self.nodes[source].member.public_key, letter)
 
-    def performed(self, node: SimulatedNode, effect: Effect) -> None:
+    def performed(self, node: Holder, effect: Effect) -> None:
         """An effect was carried out."""
         if isinstance(effect, Trace):
             self.outcome.reached[effect.event] += 1
@@ -200,13 +209,13 @@ class Simulation:
             self._note(f"{node.index} {type(effect).__name__}")
         self.checkers.performed(node, effect)
 
-    def applied(self, node: SimulatedNode, certified: CertifiedBlock) -> None:
+    def applied(self, node: Holder, certified: CertifiedBlock) -> None:
         """A block was decided."""
         header = certified.block.header
         self._note(f"{node.index} applies {header.height} {header.digest().hex()[:12]}")
         self.checkers.applied(node, certified)
 
-    def broke(self, node: SimulatedNode, error: Exception) -> None:
+    def broke(self, node: Holder, error: Exception) -> None:
         """A replica raised."""
         self._note(f"{node.index} breaks: {error!r}")
         if node.member.public_key not in self._liars:
@@ -229,7 +238,7 @@ class Simulation:
             self._recover()
         except Finding as found:
             outcome.finding = str(found)
-        except Exception as error:  # noqa: BLE001 - a replica that raises is a finding too
+        except Exception as error:
             outcome.finding = f"{type(error).__name__}: {error}"
             if error is not self._failed:
                 raise

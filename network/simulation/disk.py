@@ -2,10 +2,11 @@
 
 import random
 
-from consensus.block import CertifiedBlock
+from consensus.block import Block, CertifiedBlock
 from consensus.effects import AbstainRecord, BlockRecord, JournalRecord, ResumeRecord, SentRecord
 from consensus.encoding import encode
 from consensus.errors import invariant
+from consensus.types import Digest
 
 
 class Disk:
@@ -58,12 +59,13 @@ class Disk:
         """What a restart finds."""
         return tuple(self._durable)
 
-    def holds_block(self, height: int, digest: bytes) -> BlockRecord | None:
-        """The durable record of an undecided block, by digest."""
+    def find_block(self, height: int, digest: Digest) -> Block | None:
+        """An undecided block of the durable journal, by digest."""
         for record in self._durable:
             if isinstance(record, BlockRecord) and record.height == height:
-                if record.block.header.digest() == digest:
-                    return record
+                block = record.block
+                if block.header.digest() == digest:
+                    return block
         return None
 
     def ever_sent(self, message: bytes) -> bool:

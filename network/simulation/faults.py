@@ -2,12 +2,12 @@
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from consensus.effects import Effect
 from network.simulation.network import Cut, LinkQuality, Network
-from network.simulation.node import DiskSpeed, SimulatedNode
+from network.simulation.node import SimulatedNode, Speed
 
 SECOND_US = 1_000_000
 
@@ -86,21 +86,21 @@ class Pause:
         scene.nodes[self.node].resume()
 
 
-@dataclass
+@dataclass(frozen=True)
 class CutLinks:
     """Links are cut: a partition, a one-way cut, or the loss of some types of messages."""
 
     cuts: tuple[Cut, ...]
-    _numbers: tuple[int, ...] = ()
 
     def begin(self, scene: Scene) -> None:
         """Cut."""
-        self._numbers = tuple(map(scene.network.add_cut, self.cuts))
+        for cut in self.cuts:
+            scene.network.cut(cut)
 
     def end(self, scene: Scene) -> None:
         """Heal."""
-        for number in self._numbers:
-            scene.network.heal(number)
+        for cut in self.cuts:
+            scene.network.heal(cut)
 
 
 @dataclass(frozen=True)
@@ -141,11 +141,11 @@ class SlowDisk:
 
     node: int
     sync_us: int
-    before: DiskSpeed
+    before: Speed
 
     def begin(self, scene: Scene) -> None:
         """From now on."""
-        scene.nodes[self.node].speed = DiskSpeed(self.sync_us, self.before.execute_us, self.before.pipelined)
+        scene.nodes[self.node].speed = replace(self.before, sync_us=self.sync_us)
 
     def end(self, scene: Scene) -> None:
         """As before."""
@@ -234,27 +234,29 @@ class FaultPlanner:
         return Pause(self._node())
 
     def _partition(self) -> Fault:
-        indices = list(range(len(self._nodes)))
+        indices = self._everybody()
         self._rng.shuffle(indices)
         split = self._rng.randint(1, len(indices) - 1)
-        one, other = frozenset(indices[:split]), frozenset(indices[split:])
-        return CutLinks((Cut(one, other), Cut(other, one)))
+        return _apart(indices[:split], indices[split:])
 
     def _isolate(self) -> Fault:
-        one = frozenset((self._node(),))
-        other = frozenset(range(len(self._nodes))) - one
-        return CutLinks((Cut(one, other), Cut(other, one)))
+        one = self._node()
+        return _apart([one], [index for index in self._everybody() if index != one])
 
     def _one_way(self) -> Fault:
-        indices = range(len(self._nodes))
-        sources = frozenset(self._rng.sample(indices, self._rng.randint(1, len(self._nodes) - 1)))
-        return CutLinks((Cut(sources, frozenset(indices) - sources),))
+        indices = self._everybody()
+        self._rng.shuffle(indices)
+        split = self._rng.randint(1, len(indices) - 1)
+        return CutLinks((Cut(tuple(indices[:split]), tuple(indices[split:])),))
 
     def _lose_kind(self) -> Fault:
-        everybody = frozenset(range(len(self._nodes)))
-        kinds = frozenset(self._rng.sample(CUT_KINDS, self._rng.randint(1, 2)))
-        targets = frozenset(self._rng.sample(sorted(everybody), self._rng.randint(1, len(everybody))))
-        return CutLinks((Cut(everybody, targets, kinds),))
+        indices = self._everybody()
+        kinds = tuple(self._rng.sample(CUT_KINDS, self._rng.randint(1, 2)))
+        targets = tuple(self._rng.sample(indices, self._rng.randint(1, len(indices))))
+        return CutLinks((Cut(tuple(indices), targets, kinds),))
+
+    def _everybody(self) -> list[int]:
+        return list(range(len(self._nodes)))
 
     def _bad_links(self) -> Fault:
         rng = self._rng
@@ -278,3 +280,8 @@ class FaultPlanner:
 
     def _lose_journal(self) -> Fault:
         return LoseJournal(self._rng.choice(self._frail), self._rng.random() < 0.5)
+
+
+def _apart(one: Sequence[int], other: Sequence[int]) -> Fault:
+    """A symmetric partition."""
+    return CutLinks((Cut(tuple(one), tuple(other)), Cut(tuple(other), tuple(one))))

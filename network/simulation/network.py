@@ -31,9 +31,9 @@ CALM = LinkQuality()
 class Cut:
     """No message of ``kinds`` (empty: of any type) gets from ``sources`` to ``targets``."""
 
-    sources: frozenset[int]
-    targets: frozenset[int]
-    kinds: frozenset[str] = frozenset()
+    sources: tuple[int, ...]
+    targets: tuple[int, ...]
+    kinds: tuple[str, ...] = ()
 
     def blocks(self, source: int, target: int, letter: Letter) -> bool:
         """Whether this cut stops ``letter``."""
@@ -45,12 +45,13 @@ class Cut:
 class Network:
     """Carries letters between nodes, known by their index."""
 
-    def __init__(self, agenda: Agenda, rng: random.Random, deliver: Callable[[int, int, Letter], None]) -> None:
+    def __init__(
+        self, agenda: Agenda, rng: random.Random, deliver: Callable[[int, int, Letter], None]
+    ) -> None:
         self._agenda = agenda
         self._rng = rng
         self._deliver = deliver
-        self._cuts: dict[int, Cut] = {}
-        self._next_cut = 0
+        self._cuts: list[Cut] = []
         self.quality = CALM
         self.sent = 0
         self.lost = 0
@@ -60,7 +61,7 @@ class Network:
         """Put ``letter`` on the way; it may arrive once, twice, late or never."""
         quality, rng = self.quality, self._rng
         self.sent += 1
-        if self._cut(source, target, letter) or rng.randrange(WHOLE_BP) < quality.loss_bp:
+        if self._is_cut(source, target, letter) or rng.randrange(WHOLE_BP) < quality.loss_bp:
             self.lost += 1
             return
         copies = 1
@@ -74,23 +75,22 @@ class Network:
             self._agenda.after(delay, lambda: self._arrive(source, target, letter))
 
     def _arrive(self, source: int, target: int, letter: Letter) -> None:
-        if self._cut(source, target, letter):
+        if self._is_cut(source, target, letter):
             self.lost += 1
         else:
             self._deliver(source, target, letter)
 
-    def _cut(self, source: int, target: int, letter: Letter) -> bool:
-        return any(cut.blocks(source, target, letter) for cut in self._cuts.values())
+    def _is_cut(self, source: int, target: int, letter: Letter) -> bool:
+        return any(cut.blocks(source, target, letter) for cut in self._cuts)
 
-    def add_cut(self, cut: Cut) -> int:
-        """Cut links from now on; the number ends it with `heal`. What is under way is lost too."""
-        self._next_cut += 1
-        self._cuts[self._next_cut] = cut
-        return self._next_cut
+    def cut(self, cut: Cut) -> None:
+        """Cut links from now on; what is under way is lost too. Cuts add up."""
+        self._cuts.append(cut)
 
-    def heal(self, number: int) -> None:
-        """End one cut."""
-        self._cuts.pop(number, None)
+    def heal(self, cut: Cut) -> None:
+        """End one cut; no effect if it is not in force."""
+        if cut in self._cuts:
+            self._cuts.remove(cut)
 
     def heal_all(self) -> None:
         """End all cuts and make the links calm."""

@@ -5,16 +5,15 @@ from dataclasses import dataclass
 
 from consensus.block import Block, full_hash
 from consensus.complaint import PoolEntry, ProposedBlock, overlooked, proposal_wait_ms
-from consensus.encoding import encode
 from consensus.errors import MalformedInput
 from consensus.inputs import Instant, Offending, Overlooked
-from consensus.messages import Proposal
 from consensus.parameters import Parameters
+from consensus.proposal import block_size
 from consensus.types import Digest
 from network.simulation.ledger import Ledger
 from network.simulation.workload import OpenedTransaction, open_transaction
 
-BYTES_KEPT = 512
+TRANSACTIONS_KEPT = 512
 """Transactions kept after they finished, for those who ask for them late."""
 
 
@@ -68,7 +67,7 @@ class Pool:
     def keep(self, data: bytes) -> None:
         """Hold bytes for proposals that name them, whatever they are worth."""
         self._bytes[full_hash(data)] = data
-        while len(self._bytes) > BYTES_KEPT:
+        while len(self._bytes) > TRANSACTIONS_KEPT:
             del self._bytes[next(iter(self._bytes))]
 
     def find(self, reference: Digest) -> bytes | None:
@@ -104,7 +103,7 @@ class Pool:
             chosen.append(item)
         return chosen
 
-    def judge(self, block: Block, proposal: Proposal, entered_ms: int, at: Instant) -> Verdict:
+    def judge(self, block: Block, entered_ms: int, at: Instant) -> Verdict:
         """Check an assembled proposal as PROTOCOL 6.8 and 6.7 want it."""
         discarded = {item.transaction_id for item in block.discarded}
         ids: list[Digest] = []
@@ -112,10 +111,8 @@ class Pool:
             reason, provable = self._fault_of(data, block.header.time_ms, ids, discarded)
             if reason is not None:
                 return Verdict(reason, Offending(index, data) if provable else None, (), None)
-        size = sum(map(len, block.transactions)) + sum(len(encode(item)) for item in block.discarded)
-        if size > self._parameters.max_block_bytes:
-            return Verdict(f"{size} bytes exceed the block's limit", None, (), None)
-        return self._complaints(block, frozenset(ids) | frozenset(discarded), size, entered_ms, at)
+        present = frozenset(ids) | frozenset(discarded)
+        return self._complaints(block, present, entered_ms, at)
 
     def _fault_of(
         self, data: bytes, time_ms: int, ids: list[Digest], discarded: set[Digest]
@@ -135,13 +132,10 @@ class Pool:
         ids.append(identity)
         return None, False
 
-    def _complaints(
-        self, block: Block, present: frozenset[Digest], size: int, entered_ms: int, at: Instant
-    ) -> Verdict:
+    def _complaints(self, block: Block, present: frozenset[Digest], entered_ms: int, at: Instant) -> Verdict:
+        size = block_size(block)
         now_ms, time_ms = at.monotonic_ms, block.header.time_ms
-        arrivals = [
-            item.received_ms for identity, item in self._waiting.items() if identity in present
-        ]
+        arrivals = [item.received_ms for identity, item in self._waiting.items() if identity in present]
         proposed = ProposedBlock(time_ms, len(block.transactions), size, max(arrivals, default=None))
         entries = (
             PoolEntry(

@@ -3,8 +3,6 @@
 import random
 from typing import Final
 
-import msgspec
-
 from consensus.encoding import Codec, encode
 from consensus.hashing import tagged_hash
 from consensus.types import Digest, Value, Wire
@@ -64,10 +62,13 @@ class Workload:
             window_ms = self._rng.randint(100, 2_000)
         begin = wall_ms - min(window_ms // 2, 5_000)
         return make_transaction(
-            SimulatedBody(self._nonce, begin, begin + window_ms, True), self._rng.randbytes(self._rng.randint(0, 60))
+            SimulatedBody(self._nonce, begin, begin + window_ms, True),
+            self._rng.randbytes(self._rng.randint(0, 60)),
         )
 
     def probe(self, wall_ms: int, window_ms: int) -> bytes:
         """A transaction that holds long enough to be waited for."""
         self._nonce += 1
-        return make_transaction(SimulatedBody(self._nonce, wall_ms - 5_000, wall_ms - 5_000 + window_ms, True), b"probe")
+        return make_transaction(
+            SimulatedBody(self._nonce, wall_ms - 5_000, wall_ms - 5_000 + window_ms, True), b"probe"
+        )

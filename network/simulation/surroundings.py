@@ -1,0 +1,95 @@
+"""What the parts of a simulated node share: the run around them, and the process they belong to."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from consensus.block import CertifiedBlock
+from consensus.delegates import Delegate
+from consensus.effects import Effect
+from consensus.inputs import Input, Instant
+from consensus.parameters import Parameters
+from consensus.signing import Signer, Verifier
+from consensus.types import Digest, PublicKey
+from network.simulation.agenda import Agenda
+from network.simulation.disk import Disk
+from network.simulation.ledger import Ledger
+from network.simulation.letters import Letter
+from network.simulation.timetable import Timetable
+
+
+class Holder(Protocol):
+    """A node as the world sees it."""
+
+    @property
+    def index(self) -> int:
+        """Its number; twins share a member but not a number."""
+
+    @property
+    def member(self) -> Delegate:
+        """Whose key it holds."""
+
+    @property
+    def signer(self) -> Signer:
+        """The key."""
+
+    @property
+    def disk(self) -> Disk:
+        """What of it survives."""
+
+
+class World(Protocol):
+    """What a node needs of the simulation around it."""
+
+    def post(self, node: Holder, to: PublicKey, letter: Letter) -> None:
+        """Send a letter to the member with this key."""
+
+    def performed(self, node: Holder, effect: Effect) -> None:
+        """An effect has just been carried out."""
+
+    def applied(self, node: Holder, certified: CertifiedBlock) -> None:
+        """A block was decided and stored."""
+
+    def broke(self, node: Holder, error: Exception) -> None:
+        """The replica raised: always a finding."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What all nodes of a run share."""
+
+    agenda: Agenda
+    world: World
+    chain_id: Digest
+    parameters: Parameters
+    verifier: Verifier
+    timetable: Timetable
+    members: tuple[Delegate, ...]
+
+
+class Process(Protocol):
+    """One life of a node, as its parts see it: they die with it."""
+
+    @property
+    def around(self) -> Surroundings:
+        """The run."""
+
+    @property
+    def disk(self) -> Disk:
+        """What survives."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """The state after the decided blocks."""
+
+    @property
+    def others(self) -> tuple[PublicKey, ...]:
+        """All members but this one."""
+
+    def at(self) -> Instant:
+        """Both clocks now."""
+
+    def step(self, item: Input) -> None:
+        """Hand an input to the replica and queue its effects."""
+
+    def post(self, to: PublicKey, letter: Letter) -> None:
+        """Send a letter."""
