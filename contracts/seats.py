@@ -117,6 +117,11 @@ def served_in(state: State, epoch: int) -> dict[Address, None]:
     }
 
 
+def served_from(state: State, height: int) -> SeatSet | None:
+    """The set whose first height is ``height``, if one starts there."""
+    return state.epoch.seat_sets.get(number_key(height))
+
+
 def forget_sets(state: State, before_epoch: int) -> None:
     """Remove the sets of epochs below ``before_epoch``, about which evidence is refused (PROTOCOL 3.2)."""
     for key, seats in tuple(state.epoch.seat_sets.items()):
@@ -148,8 +153,3 @@ def _seat(state: State, context: BlockContext, seats: SeatSet) -> None:
 
 def _put(state: State, seats: SeatSet) -> None:
     state.epoch.seat_sets.put(number_key(seats.from_height), seats)
-
-
-def served_from(state: State, height: int) -> SeatSet | None:
-    """The set whose first height is ``height``, if one starts there."""
-    return state.epoch.seat_sets.get(number_key(height))

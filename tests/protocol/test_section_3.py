@@ -4,20 +4,24 @@ import msgspec
 import pytest
 
 from consensus.block import full_hash, transactions_root
-from consensus.errors import InvalidGenesis
+from consensus.errors import InvalidGenesis, MalformedInput
 from consensus.hashing import address_of
 from consensus.merkle import leaf_hash, merkle_path
-from consensus.messages import Commit, Prepare, PrePrepareVote, sign_vote
+from consensus.messages import Commit, NewView, Prepare, PrePrepareVote, ViewChange, sign_vote
 from consensus.parameters import DEMO, check_parameters, fault_bound_ms, resolved
 from contracts.missed_commits import counter_of, counters
 from contracts.receipts import CreditReason, EpochPhase, FaultKind, ReasonCode
 from contracts.transaction import (
     ConflictingVotes,
+    Evidence,
     Heartbeat,
     InvalidHeaderProposed,
     InvalidTransactionProposed,
     Leave,
     Transfer,
+    decode_transaction,
+    encode_body,
+    sign_body,
 )
 from tests.support.chain import Key
 from tests.support.epochs import DIGESTS, EpochChain
@@ -304,6 +308,18 @@ def test_3_2_b_known_evidence_a_non_delegate_and_a_height_to_come_are_refused() 
     height = chain.height + 2
     assert chain.prove(chain.equivocation(chain.delegate(2), height)).code is ReasonCode.EVIDENCE_TOO_EARLY
     assert chain.prove(chain.equivocation(chain.delegate(2), height - 1)).code is ReasonCode.OK
+
+
+def test_3_2_b_view_changes_are_never_evidence() -> None:
+    chain = make()
+    chain.block()
+    good = chain.transaction(chain.members[0], chain.equivocation(chain.delegate(1)))
+    key = chain.delegate(1)
+    asked = ViewChange(0, 1, 1, None, (), key.public_key, bytes(64))
+    for kind in (asked, NewView(0, 1, 1, (), key.public_key, bytes(64))):
+        body = encode_body(good.chain_id, good.sender, 0, 1, 1, Evidence(ConflictingVotes(kind, kind)))  # type: ignore[arg-type]
+        with pytest.raises(MalformedInput):
+            decode_transaction(sign_body(body, (chain.members[0],)))
 
 
 def test_3_2_b_anyone_may_submit_evidence() -> None:

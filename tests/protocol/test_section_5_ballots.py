@@ -1,9 +1,13 @@
 """PROTOCOL 5 on the ledger: ballots, weights, the tally, the default ballot."""
 
+import msgspec
+import pytest
+
 from consensus.grouping import member_hash
 from contracts.duties import ballot_due, default_choices
 from contracts.receipts import BallotAccepted, DelegatesChanged, EpochPhase, GroupTallied, ReasonCode
 from contracts.transaction import Ballots, Leave
+from contracts.validation import InvalidTransaction
 from tests.support.chain import Key
 from tests.support.epochs import EpochChain
 
@@ -106,6 +110,20 @@ def test_5_2_choices_stand_in_the_voters_group_and_are_distinct() -> None:
     assert chain.ballot_code(voter, 1, 1, voter, voter) is outside
     assert chain.ballot_code(voter, 1, 1, Key(77)) is outside
     assert chain.ballot_code(voter, 1, 1, voter, mate) is ReasonCode.OK
+
+
+def test_5_2_a_ballot_is_signed_by_its_voter_whoever_carries_it() -> None:
+    chain = to_voting(make())
+    voter, other = chain.members[:2]
+    signed = chain.ballot(voter, 1, 1, voter)
+    forged = (
+        msgspec.structs.replace(signed, sequence=2),
+        msgspec.structs.replace(signed, public_key=other.public_key),
+    )
+    for ballot in forged:
+        with pytest.raises(InvalidTransaction):
+            chain.block(chain.transaction(other, Ballots((ballot,))))
+    assert chain.receipt(other, Ballots((signed,))).code is ReasonCode.OK
 
 
 def test_5_2_a_voter_that_is_not_grouped_is_refused() -> None:
