@@ -19,6 +19,8 @@ from node.service import BlockEvents, NodeService, TooManySubscribers
 
 HEARTBEAT_S: Final = 10.0
 """A comment this often shows both ends that the other is there; proxies drop silence after 30 s or more."""
+GONE_AFTER_S: Final = 1.0
+"""How often a silent stream looks whether its reader is still there, so that one that left frees its place."""
 WRITE_TIMEOUT_S: Final = 20.0
 """A reader that takes nothing for this long holds a stream that others may want."""
 FAREWELL_S: Final = 5.0
@@ -38,6 +40,7 @@ class EventStreams:
         """Seconds are floats: they bound sockets, nothing that is agreed on."""
         self._service = service
         self._heartbeat_s = heartbeat_s
+        self._look_s = min(heartbeat_s, GONE_AFTER_S)
         self._write_timeout_s = write_timeout_s
         self._closing = asyncio.Event()
 
@@ -59,14 +62,14 @@ class EventStreams:
             if pending.done():
                 pending.result()  # refuses before the answer begins
             await stream.open()
-            while True:
+            while not stream.gone:
                 both = [pending, closing]
-                await asyncio.wait(both, timeout=self._heartbeat_s, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(both, timeout=self._look_s, return_when=asyncio.FIRST_COMPLETED)
                 if closing.done():
                     await stream.refuse(Problem("shutting_down", "the node stops"))
                     break
                 if not pending.done():
-                    await stream.write(b": heartbeat\n\n")
+                    await stream.beat(self._heartbeat_s)
                     continue
                 block = pending.result()
                 resumed = sequence is not None and block.height == height
@@ -131,6 +134,7 @@ class _Stream:
     def __init__(self, request: web.Request, write_timeout_s: float) -> None:
         self._request = request
         self._write_timeout_s = write_timeout_s
+        self._written_at = asyncio.get_running_loop().time()
         self.response = web.StreamResponse(
             headers={
                 "Content-Type": "text/event-stream",
@@ -145,10 +149,21 @@ class _Stream:
         await self.response.prepare(self._request)
         await self.write(b"retry: 1000\n\n")
 
+    @property
+    def gone(self) -> bool:
+        """Whether the reader closed the connection."""
+        return self._request.transport is None or self._request.transport.is_closing()
+
+    async def beat(self, heartbeat_s: float) -> None:
+        """A comment, if nothing was sent for ``heartbeat_s``."""
+        if asyncio.get_running_loop().time() - self._written_at >= 0.99 * heartbeat_s:
+            await self.write(b": heartbeat\n\n")
+
     async def write(self, data: bytes) -> None:
         """Send and wait until the reader has room; `TimeoutError` if it takes nothing for too long."""
         if not data:
             return
+        self._written_at = asyncio.get_running_loop().time()
         async with asyncio.timeout(self._write_timeout_s):
             await self.response.write(data)
 

@@ -41,18 +41,17 @@ def plain(value: object) -> Any:
     if isinstance(value, enum.Enum):
         return name_of(value)
     if isinstance(value, msgspec.Struct):
-        return {
-            name: str(item) if _is_money(value, name) else plain(item)
-            for name in value.__struct_fields__
-            for item in (getattr(value, name),)
-        }
+        return {name: _field(value, name) for name in value.__struct_fields__}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return value
 
 
-def _is_money(value: msgspec.Struct, name: str) -> bool:
-    return name in _MONEY_FIELDS or (name == "delta" and isinstance(value, BalanceChanged))
+def _field(value: msgspec.Struct, name: str) -> Any:
+    item = getattr(value, name)
+    if name in _MONEY_FIELDS or (name == "delta" and isinstance(value, BalanceChanged)):
+        return str(item)
+    return plain(item)
 
 
 def tagged(value: msgspec.Struct) -> dict[str, Any]:
@@ -91,7 +90,7 @@ def _hexes(values: Iterable[bytes]) -> list[str]:
 def _same(kind: type[V], value: msgspec.Struct, **others: Any) -> V:
     """A struct whose fields are those of ``value`` in JSON's terms, but for ``others``."""
     fields: tuple[str, ...] = kind.__struct_fields__  # type: ignore[attr-defined]
-    return kind(**{name: plain(getattr(value, name)) for name in fields if name not in others}, **others)
+    return kind(**{name: _field(value, name) for name in fields if name not in others}, **others)
 
 
 # ---- transactions
