@@ -192,6 +192,7 @@ class BootstrapProcess:
         self._verifier = Ed25519Verifier()
         self._record_log: RecordLog | None = None
         self._server: BootstrapServer | None = None
+        self._polls: LongPolls | None = None
         self._work: asyncio.Task[None] | None = None
 
     @property
@@ -207,7 +208,7 @@ class BootstrapProcess:
         self._signer = _own_key(settings.home / KEY_FILE)
         self._record_log, records = RecordLog.open(settings.home / FORMATION_FILE)
         announcement = _announcement(settings, records)
-        polls = LongPolls(self._limits.max_waiters, self._limits.max_waiters_per_host)
+        self._polls = polls = LongPolls(self._limits.max_waiters, self._limits.max_waiters_per_host)
         formation = Formation(
             announcement=announcement,
             door=GenesisMaker(announcement, self._verifier),
@@ -268,6 +269,8 @@ class BootstrapProcess:
 
     async def stop(self) -> None:
         """Answer no longer, and close the files."""
+        if self._polls is not None:
+            self._polls.close()
         if self._server is not None:
             await self._server.stop()
         if self._work is not None:

@@ -1,7 +1,8 @@
 """What a node remembers of its chain's formation, in HOME/formation; each file appears whole and durably.
 
-``announced``: the first announcement met. ``registration``: the own one, once a bootstrap took it. ``genesis``: the genesis this node checked; a founder writes it before it
-acknowledges, and acknowledges no other. ``acknowledgements``: complete and verified; with it the chain may start.
+``announced``: the first announcement met. ``registration``: the own one, once a bootstrap took it. ``genesis``: the one
+this node checked; a founder writes it before it acknowledges, and acknowledges no other. ``acknowledgements``: complete
+and verified; with it the chain may start.
 """
 
 from pathlib import Path

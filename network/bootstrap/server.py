@@ -25,6 +25,9 @@ log = structlog.get_logger("network.bootstrap.server")
 MSGPACK: Final = "application/msgpack"
 PROBLEM: Final = "application/problem+json"
 
+SHUTDOWN_TIMEOUT_S: Final = 1.0
+"""Long polls are cut when the service stops; their askers ask again."""
+
 Handler = Callable[["Request"], Awaitable[web.Response]]
 
 
@@ -128,9 +131,9 @@ class BootstrapServer:
 
     async def start(self, host: str, port: int) -> None:
         """Listen; `OSError` if the address cannot be had."""
-        runner = web.ServerRunner(_Server(self._handle, self._limits))
+        runner = web.ServerRunner(_Server(self._handle, self._limits), shutdown_timeout=SHUTDOWN_TIMEOUT_S)
         await runner.setup()
-        site = web.TCPSite(runner, host, port, shutdown_timeout=1.0)
+        site = web.TCPSite(runner, host, port)
         try:
             await site.start()
         except OSError:

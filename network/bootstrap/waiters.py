@@ -15,6 +15,7 @@ class LongPolls:
         self._max_per_host = max_per_host
         self._hosts: Counter[str] = Counter()
         self._changed = asyncio.Event()
+        self._closed = False
 
     @property
     def waiting(self) -> int:
@@ -25,6 +26,11 @@ class LongPolls:
         """Something changed: let every waiter look."""
         self._changed.set()
         self._changed = asyncio.Event()
+
+    def close(self) -> None:
+        """The service stops: let every waiter go, with what there is."""
+        self._closed = True
+        self.wake()
 
     async def wait_for_change(self) -> None:
         """The next `wake`; for the service itself, which is not counted."""
@@ -41,7 +47,7 @@ class LongPolls:
         self._hosts[host] += 1
         try:
             async with asyncio.timeout(timeout_ms / 1_000):
-                while not holds():
+                while not holds() and not self._closed:
                     await self._changed.wait()
         except TimeoutError:
             return holds()
@@ -49,4 +55,4 @@ class LongPolls:
             self._hosts[host] -= 1
             if not self._hosts[host]:
                 del self._hosts[host]
-        return True
+        return holds()
