@@ -14,6 +14,7 @@ from network.address_book import AddressBook, sign_record
 from network.handshake import ChainIdentity, parameters_hash
 from network.limits import TransportLimits
 from network.peer import Endpoint
+from network.scheduler import LoopScheduler
 from network.tls import NodeIdentity
 from network.transport import Transport
 from network.wire import AddressRecord
@@ -102,7 +103,7 @@ class NodeParts:
         pool = self.config.mempool
         book = AddressBook(verifier, lambda key: self._admits(ledger, key))
         peering = Peering(ledger, book, self.key.public_key, home / ADDRESSES_FILE)
-        peering.load(self.records, self.clock.now().monotonic_ms)
+        peering.load(self.records, LoopScheduler().now_ms())
         return Runtime(
             ledger=ledger,
             journal=journal,

@@ -18,7 +18,7 @@ from consensus.hashing import address_of
 from consensus.types import PublicKey
 from contracts.epoch_queries import group_of
 from contracts.epoch_state import chain_of
-from network.address_book import AddressBook
+from network.address_book import MIN_CHANGE_INTERVAL_MS, AddressBook
 from network.peer import Endpoint
 from network.wire import AddressRecord
 from node.ledger import Ledger
@@ -51,10 +51,18 @@ class Peering:
         self._wanted: dict[PublicKey, Endpoint] | None = None
 
     def load(self, records: Iterable[AddressRecord], now_ms: int) -> None:
-        """Fill the book from the home and from ``records`` (a directory's); what is wrong is left out."""
+        """Fill the book from the home and from ``records`` (a directory's); what is wrong is left out.
+
+        As of a while ago: the book's limit on frequent changes must not keep out what a peer tells at once.
+        """
+        newest: dict[PublicKey, AddressRecord] = {}
         for record in (*self._stored(), *records):
+            known = newest.get(record.public_key)
+            if known is None or record.sequence > known.sequence:
+                newest[record.public_key] = record
+        for record in newest.values():
             try:
-                self._book.add(record, now_ms)
+                self._book.add(record, now_ms - MIN_CHANGE_INTERVAL_MS)
             except InvalidMessage as error:
                 log.warning("address record left out", key=record.public_key.hex(), reason=str(error))
 

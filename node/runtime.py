@@ -110,7 +110,7 @@ log = structlog.get_logger("node.runtime")
 class Runtime:
     """Ties replica, engine, network and ledger of one node together."""
 
-    def __init__(  # noqa: PLR0913, PLR0915 - its collaborators are made and tied together here
+    def __init__(  # noqa: PLR0913 - its collaborators are made and tied together here
         self,
         *,
         ledger: Ledger,
@@ -290,11 +290,19 @@ class Runtime:
             self._held.clear()
 
     def _step(self, item: Input) -> None:
-        self._run(self.replica.step(item))
         if isinstance(item, DecidedReceived):
-            height = item.certified.block.header.height
-            if height == self.ledger.height + 1:
-                self.synchronizer.invalid(height, "its certificate or its parts are not what C(h) decided")
+            self._step_decided(item)
+        else:
+            self._run(self.replica.step(item))
+
+    def _step_decided(self, item: DecidedReceived) -> None:
+        """A block from the synchronizer: the replica judges and decides it, or its sender pays (PROTOCOL 6.12)."""
+        height = item.certified.block.header.height
+        if height != self.ledger.height + 1:
+            return  # decided meanwhile, or behind one that was invalid and comes again
+        self._run(self.replica.step(item))
+        if height == self.ledger.height + 1:
+            self.synchronizer.invalid(height, "its certificate or its parts are not what C(h) decided")
 
     def on_message(self, sender: PublicKey, message: ApplicationMessage) -> None:
         """A message from a connected peer; nothing in it is trusted for who sent it."""
@@ -528,8 +536,7 @@ class Runtime:
             self.abstention.begin()
 
     def _deliver(self, effect: DeliverBlock) -> None:
-        if effect.height == self.ledger.height + 1:
-            self.post(DecidedReceived, effect.certified)
+        self.post(DecidedReceived, effect.certified)
 
     def _tip(self) -> StatusAnnouncement:
         return StatusAnnouncement(self.ledger.height, self.ledger.block_hash, 1)
