@@ -1,43 +1,28 @@
-"""Keys, sets and a hand-driven cluster for the replica's tests: no clock, no network, every step visible.
-
-`Cluster` hands messages over only when a test says so; `Node` answers pool and checker effects by itself unless told not
-to. The seeded many-run harness is `network.simulation`; this one is for one rule at a time.
-"""
+"""Keys, sets and messages made by hand for the consensus tests; `bench` has replicas to feed them to."""
 
 import hashlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import msgspec
 
-from consensus.block import Block, CertifiedBlock, full_hash
+from consensus.block import Block, CertifiedBlock, Discard, full_hash
 from consensus.certificate import Decision, make_certificate
 from consensus.delegates import Delegate, DelegateSet, next_head
 from consensus.effects import (
-    BuildBatch,
-    CheckProposal,
-    Decide,
     Effect,
-    JournalRecord,
-    Persist,
     Send,
-    SetTimer,
+    Trace,
 )
 from consensus.encoding import encode
 from consensus.hashing import address_of
 from consensus.inputs import (
-    Advanced,
-    Batch,
     HeightContext,
-    Input,
-    Instant,
-    PoolChanged,
-    ProposalChecked,
-    Received,
-    Timer,
-    TimerFired,
 )
+from consensus.judge import Judge
 from consensus.messages import (
+    Accepted,
     Commit,
     ConsensusMessage,
     NewView,
@@ -49,9 +34,10 @@ from consensus.messages import (
     sign_vote,
     view_change_bytes,
 )
-from consensus.parameters import Parameters
-from consensus.removal import transaction_id
-from consensus.replica import Replica
+from consensus.proposal import make_header
+
+E = TypeVar("E", bound=Effect)
+M = TypeVar("M", bound=ConsensusMessage)
 
 CHAIN = b"\x11" * 32
 START_MS = 1_700_000_000_000
@@ -125,190 +111,6 @@ def next_context(context: HeightContext, decided: CertifiedBlock) -> HeightConte
     )
 
 
-@dataclass
-class Node:
-    """A replica with the smallest shell: a pool, a checker, a journal, and everything it ever asked for."""
-
-    signer: KeyedSigner
-    verifier: KeyedVerifier
-    parameters: Parameters
-    context: HeightContext
-    at: Instant
-    answers: bool = True
-    """Whether `BuildBatch`, `CheckProposal` and `Decide` are answered at once."""
-    reject: Callable[[Proposal], str | None] = lambda _proposal: None
-    pool: dict[bytes, bytes] = field(default_factory=dict)
-    journal: list[JournalRecord] = field(default_factory=list)
-    effects: list[Effect] = field(default_factory=list)
-    outbox: list[tuple[ConsensusMessage, tuple[bytes, ...]]] = field(default_factory=list)
-    decided: list[CertifiedBlock] = field(default_factory=list)
-    timers: dict[str, Timer] = field(default_factory=dict)
-    delays: dict[str, int] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.boot(self.context)
-
-    @property
-    def key(self) -> bytes:
-        return self.signer.public_key
-
-    def boot(self, context: HeightContext) -> None:
-        """Start, or start again from the journal."""
-        self.replica = Replica(
-            chain_id=CHAIN,
-            parameters=self.parameters,
-            signer=self.signer,
-            verifier=self.verifier,
-            context=context,
-            at=self.at,
-            journal=tuple(self.journal),
-        )
-        self.timers.clear()
-        self._run(self.replica.start(self.at))
-
-    def step(self, item: Input) -> list[Effect]:
-        """Hand in one input and run what follows; the effects, answers included."""
-        before = len(self.effects)
-        self._run(self.replica.step(item))
-        return self.effects[before:]
-
-    def receive(self, message: ConsensusMessage, sender: bytes | None = None) -> list[Effect]:
-        """Hand in a message, sent by its signer unless ``sender`` is given."""
-        signer = message.vote.signer if isinstance(message, Proposal) else message.signer
-        return self.step(Received(self.at, sender or signer, message))
-
-    def fire(self, kind: str) -> list[Effect]:
-        """Let the running timer of ``kind`` run out, at its time."""
-        timer = self.timers.pop(kind)
-        self.pass_ms(self.delays[kind])
-        return self.step(TimerFired(self.at, timer))
-
-    def pass_ms(self, delay_ms: int) -> None:
-        """Both clocks go on."""
-        self.at = Instant(self.at.wall_ms + delay_ms, self.at.monotonic_ms + delay_ms)
-
-    def submit(self, *transactions: bytes) -> list[Effect]:
-        """Transactions arrive in the pool."""
-        self.pool.update({full_hash(item): item for item in transactions})
-        return self.tell_pool()
-
-    def tell_pool(self) -> list[Effect]:
-        """What the pool tells: how much waits."""
-        oldest = self.at.monotonic_ms if self.pool else None
-        return self.step(PoolChanged(self.at, len(self.pool), oldest))
-
-    def sent(self, kind: type[ConsensusMessage]) -> list[ConsensusMessage]:
-        """Everything of ``kind`` this node ever sent."""
-        return [e.message for e in self.effects if isinstance(e, Send) and isinstance(e.message, kind)]
-
-    def _run(self, effects: list[Effect]) -> None:
-        for effect in effects:
-            self.effects.append(effect)
-            match effect:
-                case Persist():
-                    self.journal.extend(effect.records)
-                case Send():
-                    self.outbox.append((effect.message, effect.to))
-                case SetTimer():
-                    self.timers[effect.timer.kind] = effect.timer
-                    self.delays[effect.timer.kind] = effect.delay_ms
-                case _:
-                    pass
-        if self.answers:
-            for effect in effects:
-                self.answer(effect)
-
-    def answer(self, effect: Effect) -> None:
-        """What pool, checker and ledger answer to ``effect``."""
-        match effect:
-            case BuildBatch():
-                self.step(
-                    Batch(
-                        self.at,
-                        effect.height,
-                        effect.view,
-                        effect.generation,
-                        tuple(item for item in self.pool.values() if transaction_id(item) not in effect.excluded),
-                        tuple(k for k, item in self.pool.items() if transaction_id(item) not in effect.excluded),
-                    )
-                )
-            case CheckProposal():
-                self.check(effect)
-            case Decide():
-                self.decided.append(effect.certified)
-                for item in effect.certified.block.transactions:
-                    self.pool.pop(full_hash(item), None)
-                self.context = next_context(self.replica.context, effect.certified)
-                self.step(Advanced(self.at, self.context))
-                self.tell_pool()
-            case _:
-                pass
-
-    def check(self, effect: CheckProposal) -> None:
-        """Answer a `CheckProposal` from the pool; without all bytes no answer comes."""
-        proposal = effect.proposal
-        reason = self.reject(proposal)
-        if reason is None and any(item not in self.pool for item in proposal.references):
-            return
-        block = None if reason else self.assemble(proposal)
-        wait = 0 if proposal.references else None
-        vote = proposal.vote
-        self.step(ProposalChecked(self.at, vote.height, vote.view, vote.digest, block, reason, (), wait))
-
-    def assemble(self, proposal: Proposal) -> Block:
-        """The block of ``proposal`` from this node's pool."""
-        transactions = tuple(self.pool[item] for item in proposal.references)
-        return Block(proposal.header, transactions, proposal.last_commit, proposal.discarded)
-
-
-class Cluster:
-    """n nodes at height 1; messages wait in the outboxes until `deliver`."""
-
-    def __init__(self, size: int, parameters: Parameters | None = None) -> None:
-        self.parameters = parameters or Parameters()
-        self.signers = [KeyedSigner(index) for index in range(size)]
-        self.verifier = KeyedVerifier()
-        self.delegates = delegate_set(self.signers)
-        at = Instant(START_MS + 1, 1_000)
-        self.nodes = [
-            Node(signer, self.verifier, self.parameters, first_context(self.delegates), at)
-            for signer in self.signers
-        ]
-        self.down: set[int] = set()
-
-    def submit(self, *transactions: bytes) -> None:
-        """Every node's pool receives the transactions."""
-        for index, node in enumerate(self.nodes):
-            if index not in self.down:
-                node.submit(*transactions)
-
-    def deliver(self, drop: Callable[[int, int, ConsensusMessage], bool] | None = None) -> None:
-        """Hand over everything that waits, and what follows from it, until all is quiet."""
-        index_of = {node.key: index for index, node in enumerate(self.nodes)}
-        while any(node.outbox for node in self.nodes):
-            for sender, node in enumerate(self.nodes):
-                outbox, node.outbox = node.outbox, []
-                for message, to in outbox:
-                    if sender in self.down:
-                        continue
-                    targets = [index_of[key] for key in to] or [i for i in range(len(self.nodes)) if i != sender]
-                    for target in targets:
-                        if target in self.down or (drop is not None and drop(sender, target, message)):
-                            continue
-                        self.nodes[target].step(Received(self.nodes[target].at, node.key, message))
-
-    def pass_ms(self, delay_ms: int) -> None:
-        """All clocks go on."""
-        for node in self.nodes:
-            node.pass_ms(delay_ms)
-
-    def fire(self, kind: str) -> None:
-        """Let the timer of ``kind`` run out wherever it runs."""
-        for index, node in enumerate(self.nodes):
-            if index not in self.down and kind in node.timers:
-                node.fire(kind)
-
-
 def pre_prepare(signer: KeyedSigner, height: int, view: int, digest: bytes, epoch: int = 0) -> PrePrepareVote:
     return sign_vote(PrePrepareVote, CHAIN, epoch, height, view, digest, signer)
 
@@ -332,7 +134,7 @@ def view_change(
     height: int,
     view: int,
     prepared_certificate: PreparedCertificate | None = None,
-    accepted: tuple = (),
+    accepted: tuple[Accepted, ...] = (),
 ) -> ViewChange:
     """A signed view-change."""
     unsigned = ViewChange(0, height, view, prepared_certificate, accepted, signer.public_key, bytes(64))
@@ -345,9 +147,68 @@ def new_view(signer: KeyedSigner, height: int, view: int, view_changes: Iterable
     return msgspec.structs.replace(unsigned, signature=signer.sign(view_change_bytes(unsigned, CHAIN)))
 
 
-def certified(block: Block, context: HeightContext, signers: Iterable[KeyedSigner], view: int = 0) -> CertifiedBlock:
+def certified(
+    block: Block, context: HeightContext, signers: Iterable[KeyedSigner], view: int = 0
+) -> CertifiedBlock:
     """``block`` with commits of ``signers``."""
     digest = block.header.digest()
     decision = Decision(context.epoch, context.height, digest, context.delegates)
-    signatures = {s.public_key: commit(s, context.height, view, digest, context.epoch).signature for s in signers}
+    signatures = {
+        s.public_key: commit(s, context.height, view, digest, context.epoch).signature for s in signers
+    }
     return CertifiedBlock(block, make_certificate(decision, view, signatures))
+
+
+@dataclass
+class Made:
+    """A proposal built by hand, with its block."""
+
+    proposal: Proposal
+    block: Block
+
+    @property
+    def digest(self) -> bytes:
+        return self.proposal.vote.digest
+
+
+def make_proposal(
+    context: HeightContext,
+    signer: KeyedSigner,
+    *transactions: bytes,
+    view: int = 0,
+    time_ms: int | None = None,
+    discarded: tuple[Discard, ...] = (),
+    **changes: Any,
+) -> Made:
+    """What ``signer`` would propose fresh in ``view``; ``changes`` replace fields of the header."""
+    references = tuple(full_hash(item) for item in transactions)
+    last_commit = context.parent_certificate
+    judge = Judge(CHAIN, context, KeyedVerifier())
+    time_ms = context.parent_time_ms + 1 if time_ms is None else time_ms
+    header = make_header(CHAIN, context, judge, view, time_ms, (references, last_commit, discarded))
+    header = msgspec.structs.replace(header, **changes)
+    vote = pre_prepare(signer, context.height, view, header.digest(), context.epoch)
+    block = Block(header, transactions, last_commit, discarded)
+    return Made(Proposal(vote, header, references, last_commit, discarded), block)
+
+
+def again(made: Made, signer: KeyedSigner, view: int) -> Proposal:
+    """The same block proposed again by the primary of a later view."""
+    header = made.proposal.header
+    vote = pre_prepare(signer, header.height, view, made.digest, header.epoch)
+    return msgspec.structs.replace(made.proposal, vote=vote)
+
+
+def of_kind(effects: Iterable[Effect], kind: type[E]) -> list[E]:
+    """The effects of one kind."""
+    return [effect for effect in effects if isinstance(effect, kind)]
+
+
+def sent_of(effects: Iterable[Effect], kind: type[M]) -> list[M]:
+    """The messages of one kind among the effects."""
+    return [e.message for e in effects if isinstance(e, Send) and isinstance(e.message, kind)]
+
+
+def events(effects: Iterable[Effect]) -> list[str]:
+    """The names of what was traced."""
+    return [effect.event for effect in effects if isinstance(effect, Trace)]
