@@ -75,6 +75,11 @@ class SyncSession:
         self._needed = 1
         self._faults = 0
         self._lag_since_ms: int | None = None
+        """Since when blocks are announced that are not here."""
+        self._behind_since_ms: int | None = None
+        """Since when the ledger is behind the delegates."""
+        self._progress_ms = 0
+        """When something was last handed out or applied."""
         self._urgent_height = 0
         self._caught_up = False
         self._ticked_ms: int | None = None
@@ -188,6 +193,7 @@ class SyncSession:
             for done in [h for h in self._held if h <= height]:
                 self._release(done)
             self._applied = height
+            self._progress_ms = now_ms
             self._delivered = max(self._delivered, height)
         return self._go_on(now_ms)
 
@@ -208,6 +214,8 @@ class SyncSession:
             # This very process stood still: nobody else is late.
             for request in self._requests:
                 request.asked_ms += overslept_ms
+        if self._delivered > self._applied and now_ms - self._progress_ms >= self._limits.redeliver_ms:
+            self._delivered = self._applied
         effects: list[SyncEffect] = []
         for request in [r for r in self._requests if now_ms - r.asked_ms >= self._limits.request_timeout_ms]:
             if request in self._requests:
@@ -225,12 +233,14 @@ class SyncSession:
             if held is None:
                 break
             self._delivered += 1
+            self._progress_ms = now_ms
             effects.append(DeliverBlock(held.peer, self._delivered, held.certified, held.encoded))
         if self._wants_blocks(now_ms):
             effects += self._requests_for_missing(now_ms)
         level = self._is_level(now_ms)
         if level != self._caught_up:
             self._caught_up = level
+            self._behind_since_ms = None
             effects.append(CaughtUpChanged(level))
         return effects
 
@@ -269,8 +279,11 @@ class SyncSession:
         if not self._caught_up:
             return lag <= 1
         if lag <= self._limits.behind_blocks:
+            self._behind_since_ms = None
             return True
-        lasting = self._lag_since_ms is not None and now_ms - self._lag_since_ms >= self._limits.behind_ms
+        if self._behind_since_ms is None:
+            self._behind_since_ms = now_ms
+        lasting = now_ms - self._behind_since_ms >= self._limits.behind_ms
         return not (lasting or lag >= self._limits.far_behind_blocks)
 
     def _requests_for_missing(self, now_ms: int) -> list[SyncEffect]:
@@ -280,22 +293,23 @@ class SyncSession:
         for request in self._requests:
             covered.update(range(request.from_height, request.end))
         last = min(self.target_height, self._applied + limits.window_blocks)
-        height = self._delivered + 1
         hedge = self._hedge(now_ms)
         if hedge is not None:
             effects.append(hedge)
-        while height <= last and len(self._requests) < limits.requests:
+        first = height = self._first_missing()
+        while height <= last:
             if height in covered:
                 height += 1
                 continue
-            if self._held_bytes >= limits.buffer_bytes and height > self._first_missing():
+            full = self._held_bytes >= limits.buffer_bytes or len(self._requests) >= limits.requests
+            if full and height > first:
                 break
             count = 1
             while (
                 count < limits.blocks_per_request and height + count <= last and height + count not in covered
             ):
                 count += 1
-            asked = self._ask(height, count, now_ms, ())
+            asked = self._ask(height, count, now_ms, height == first, ())
             if asked is None:
                 break
             effects.append(RequestBlocks(asked.peer, asked.from_height, asked.count))
@@ -308,7 +322,7 @@ class SyncSession:
         waiting = [r for r in self._requests if r.from_height <= first < r.end]
         if len(waiting) != 1 or now_ms - waiting[0].asked_ms < self._limits.hedge_ms:
             return None
-        request = self._ask(first, waiting[0].end - first, now_ms, (waiting[0].peer,))
+        request = self._ask(first, waiting[0].end - first, now_ms, True, (waiting[0].peer,))
         return None if request is None else RequestBlocks(request.peer, request.from_height, request.count)
 
     def _first_missing(self) -> int:
@@ -317,8 +331,13 @@ class SyncSession:
             height += 1
         return height
 
-    def _ask(self, height: int, count: int, now_ms: int, but: tuple[PublicKey, ...]) -> _Request | None:
-        """A request to the least busy peer that announced ``height``; None if all are busy."""
+    def _ask(
+        self, height: int, count: int, now_ms: int, urgent: bool, but: tuple[PublicKey, ...]
+    ) -> _Request | None:
+        """A request to the least busy peer that announced ``height``; None if all are busy.
+
+        For the block that holds all others up (``urgent``) a busy peer takes one request more.
+        """
         busy: dict[PublicKey, int] = {}
         for request in self._requests:
             busy[request.peer] = busy.get(request.peer, 0) + 1
@@ -326,7 +345,7 @@ class SyncSession:
             (busy.get(key, 0), source.strikes, key)
             for key, source in self._sources.items()
             if source.oldest_height <= height <= source.height
-            and busy.get(key, 0) < self._limits.requests_per_peer
+            and busy.get(key, 0) < self._limits.requests_per_peer + urgent
             and key not in but
         ]
         if not able:

@@ -21,6 +21,8 @@ class SyncLimits(Value, frozen=True):
     """Beyond it only the next missing block is asked for."""
     unapplied_blocks: int = 64
     """Handed out and not yet answered."""
+    redeliver_ms: int = 30_000
+    """Blocks that the ledger has not answered for so long are handed out again: nothing lost on the way stops us."""
     request_timeout_ms: int = 5_000
     hedge_ms: int = 1_000
     """After so long the next missing block is asked from a second peer as well."""
@@ -56,7 +58,8 @@ class RequestBlocks(Value, frozen=True):
 class DeliverBlock(Value, frozen=True):
     """The next block in order: check its certificate, apply it, answer with `applied` or `invalid`.
 
-    After an `invalid` the heights from there on are delivered again: apply only what is the ledger's height plus 1.
+    Blocks may be delivered again (after an `invalid`, or when no answer comes): apply only the ledger's height plus 1,
+    and work deliveries off in their order.
     """
 
     peer: PublicKey

@@ -222,7 +222,7 @@ async def test_a_guest_may_ask_for_blocks_and_submit_but_not_vote(start_node: St
     node = await start_node(1, admits=members_only(2))
     guest = await start_node(3)
     guest.dials(node)
-    await until(lambda: guest.transport.is_connected(node.key))
+    await until(lambda: guest.transport.is_connected(node.key) and node.transport.is_connected(guest.key))
     assert node.transport.role_of(guest.key) is Role.GUEST is guest.transport.role_at(node.key)
     assert node.transport.metrics.guests_now == 1
     assert guest.transport.send(node.key, BlocksRequest(1, 64))
