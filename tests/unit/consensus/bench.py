@@ -25,6 +25,7 @@ from consensus.inputs import (
     HeightContext,
     Input,
     Instant,
+    Overlooked,
     PoolChanged,
     ProposalChecked,
     Received,
@@ -73,6 +74,10 @@ class Node:
     answers: bool = True
     """Whether `BuildBatch`, `CheckProposal` and `Decide` are answered at once."""
     reject: Callable[[Proposal], str | None] = lambda _proposal: None
+    overlooked: tuple[Overlooked, ...] = ()
+    """What the pool says of every proposal that it left out."""
+    wait_ms: int = 0
+    """How long every non-empty proposal is said to have been waited for."""
     pool: dict[bytes, bytes] = field(default_factory=dict)
     journal: list[JournalRecord] = field(default_factory=list)
     effects: list[Effect] = field(default_factory=list)
@@ -191,9 +196,13 @@ class Node:
         if reason is None and any(item not in self.pool for item in proposal.references):
             return
         block = None if reason else self.assemble(proposal)
-        wait = 0 if proposal.references else None
+        wait_ms = self.wait_ms if proposal.references else None
         vote = proposal.vote
-        self.step(ProposalChecked(self.at, vote.height, vote.view, vote.digest, block, reason, (), wait))
+        self.step(
+            ProposalChecked(
+                self.at, vote.height, vote.view, vote.digest, block, reason, self.overlooked, wait_ms
+            )
+        )
 
     def assemble(self, proposal: Proposal) -> Block:
         """The block of ``proposal`` from this node's pool."""
