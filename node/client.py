@@ -214,6 +214,15 @@ class NodeClient:
         ]
         return await self._post("/v1/readings", schema.ReadingsRequest(readings=body))
 
+    async def report_registers(
+        self, slot: int, exported_wh: int, imported_wh: int, counter: int | None = None
+    ) -> schema.Submission:
+        """Have the node sign, as its own meter, and carry what its two registers say of one slot."""
+        item = schema.ReadingRequest(
+            slot=slot, counter=counter, exported_wh=exported_wh, imported_wh=imported_wh
+        )
+        return await self._post("/v1/readings", schema.ReadingsRequest(readings=[item]))
+
     async def vote(self, choices: Sequence[Id]) -> schema.Submission:
         """Have the node vote for one to three members of its group."""
         return await self._post("/v1/ballots", schema.BallotRequest(choices=[_text(one) for one in choices]))

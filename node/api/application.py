@@ -8,6 +8,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from consensus.signing import Signer
 from node.api.access import Guard
 from node.api.context import API, Api
 from node.api.events import EventStreams
@@ -107,12 +108,19 @@ def _guarded(guard: Guard, route: Route) -> Handler:
 
 
 def create_application(
-    service: NodeService, guard: Guard, *, streams: EventStreams | None = None, metrics: Metrics | None = None
+    service: NodeService,
+    guard: Guard,
+    *,
+    streams: EventStreams | None = None,
+    metrics: Metrics | None = None,
+    meter: Signer | None = None,
 ) -> web.Application:
     """The application in front of ``service``; `node.api.server` binds it to a port."""
     streams = streams or EventStreams(service)
     application = web.Application(middlewares=[_answer_everything])
-    application[API] = Api(service=service, streams=streams, metrics=metrics or Metrics(service.figures))
+    application[API] = Api(
+        service=service, streams=streams, metrics=metrics or Metrics(service.figures), meter=meter
+    )
     for route in ROUTES:
         application.router.add_route(route.method, route.path, _guarded(guard, route))
 

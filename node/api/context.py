@@ -5,6 +5,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
+from consensus.signing import Signer
 from node.api.events import EventStreams
 from node.metrics import Metrics
 from node.service import NodeService
@@ -18,6 +19,8 @@ class Api(msgspec.Struct, frozen=True):
     service: NodeService
     streams: EventStreams
     metrics: Metrics
+    meter: Signer | None = None
+    """Key of the node's own meter, where the node holds it."""
 
 
 API: Final[web.AppKey[Api]] = web.AppKey("api", Api)

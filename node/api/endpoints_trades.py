@@ -2,9 +2,11 @@
 
 from collections.abc import Awaitable, Callable
 
+import msgspec
 from aiohttp import web
 
 from contracts.receipts import TradeState
+from contracts.signatures import reading_bytes
 from contracts.transaction import (
     BuyerRule,
     Leave,
@@ -21,7 +23,7 @@ from contracts.transaction import (
 )
 from node.api import schema, views
 from node.api.body import read_json, read_nothing
-from node.api.context import answer, service_of
+from node.api.context import API, answer, service_of
 from node.api.endpoints_transactions import respond
 from node.api.problems import Problem
 from node.api.query import Query, path_bytes
@@ -122,23 +124,45 @@ async def quote(request: web.Request) -> web.Response:
 
 
 async def readings(request: web.Request) -> web.Response:
-    """POST /v1/readings: meter-signed readings, carried in a transaction of the node."""
+    """POST /v1/readings: readings signed by a meter, or by this node as its own meter, in a transaction of the node."""
     body = await read_json(request, schema.ReadingsRequest)
-    payload = Readings(
-        tuple(
-            Reading(
-                bytes.fromhex(item.member),
-                item.slot,
-                item.counter,
-                item.exported_wh,
-                item.imported_wh,
-                bytes.fromhex(item.public_key),
-                bytes.fromhex(item.signature),
-            )
-            for item in body.readings
-        )
-    )
+    payload = Readings(tuple(_reading(request, index, item) for index, item in enumerate(body.readings)))
     return await respond(request, await service_of(request).sign_and_submit(payload))
+
+
+def _reading(request: web.Request, index: int, item: schema.ReadingRequest) -> Reading:
+    place = f"at `$.readings[{index}]`"
+    if (item.public_key is None) != (item.signature is None):
+        raise Problem("invalid_body", f"public_key and signature belong together - {place}")
+    if item.public_key is None or item.signature is None:
+        return _own_reading(request, place, item)
+    if item.member is None or item.counter is None:
+        raise Problem("invalid_body", f"a signed reading names its member and counter - {place}")
+    return Reading(
+        bytes.fromhex(item.member),
+        item.slot,
+        item.counter,
+        item.exported_wh,
+        item.imported_wh,
+        bytes.fromhex(item.public_key),
+        bytes.fromhex(item.signature),
+    )
+
+
+def _own_reading(request: web.Request, place: str, item: schema.ReadingRequest) -> Reading:
+    meter = request.app[API].meter
+    if meter is None:
+        raise Problem("no_meter_key", f"an unsigned reading, and the node has no meter key - {place}")
+    service = service_of(request)
+    own = service.status().address
+    if item.member not in (None, own.hex()):
+        raise Problem("invalid_body", f"the node signs readings of its own member only - {place}")
+    counter = item.slot if item.counter is None else item.counter
+    unsigned = Reading(
+        own, item.slot, counter, item.exported_wh, item.imported_wh, meter.public_key, bytes(64)
+    )
+    signature = meter.sign(reading_bytes(unsigned, service.parameters().chain_id))
+    return msgspec.structs.replace(unsigned, signature=signature)
 
 
 async def vote(request: web.Request) -> web.Response:

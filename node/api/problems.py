@@ -93,6 +93,11 @@ CATALOGUE: Final[dict[str, Kind]] = {
         422, "The transaction's window is over", "Sign a new one with a later window."
     ),
     "refused": Kind(422, "A rule of the protocol forbids it", "Correct what the detail names and sign anew."),
+    "no_meter_key": Kind(
+        422,
+        "This node holds no meter key",
+        "Sign the reading with the meter's key, or give the node that key.",
+    ),
     "not_a_party": Kind(422, "This node is not a party", "Ask the node of the party that has to sign."),
     # capacity
     "pool_full": Kind(429, "The pool is full", _RETRY_SEND),

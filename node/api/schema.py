@@ -80,16 +80,18 @@ class EmptyRequest(Request, frozen=True):
     """Body of actions that need no more than their path: ``{}`` or nothing."""
 
 
-class ReadingRequest(Request, frozen=True):
-    """A meter-signed reading (PROTOCOL 2.4)."""
+class ReadingRequest(Request, frozen=True, kw_only=True):
+    """A meter-signed reading (PROTOCOL 2.4); without key and signature the node signs it as its own meter's."""
 
-    member: AddressText
+    member: AddressText | None = None
+    """Left out: the node's member."""
     slot: Count
-    counter: Count
+    counter: Count | None = None
+    """Left out, where the node signs: the slot's number, which grows as a counter must."""
     exported_wh: Annotated[int, msgspec.Meta(ge=0, le=10**12)]
     imported_wh: Annotated[int, msgspec.Meta(ge=0, le=10**12)]
-    public_key: KeyText
-    signature: SignatureText
+    public_key: KeyText | None = None
+    signature: SignatureText | None = None
 
 
 class ReadingsRequest(Request, frozen=True):

@@ -8,6 +8,7 @@ from typing import Any, Final
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from consensus.signing import Signer
 from node.api.access import Guard
 from node.api.application import create_application, problem_response
 from node.api.events import EventStreams
@@ -116,15 +117,17 @@ async def serve(
     *,
     streams: Callable[[NodeService], EventStreams] = EventStreams,
     metrics: Metrics | None = None,
+    meter: Signer | None = None,
     max_connections: int = MAX_CONNECTIONS,
     idle_timeout_s: float = IDLE_TIMEOUT_S,
 ) -> ApiServer:
     """Bind ``config.host:config.port`` and answer for ``service``; `ApiError` if the port cannot be had.
 
+    ``meter`` is the key of the node's own meter, if the node signs its readings (POST /v1/readings without signature).
     Beyond loopback ``config.token`` must be set (`node.cli` makes one at the first start).
     """
     guard = Guard(config.host, config.token)
-    application = create_application(service, guard, streams=streams(service), metrics=metrics)
+    application = create_application(service, guard, streams=streams(service), metrics=metrics, meter=meter)
     runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
     if runner.server is None:

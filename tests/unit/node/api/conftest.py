@@ -71,7 +71,7 @@ async def serving() -> AsyncIterator[Serve]:
         def streams(service: Any) -> EventStreams:
             return EventStreams(service, heartbeat_s=heartbeat_s, write_timeout_s=write_timeout_s)
 
-        server = await serve(node, config, streams=streams, **options)
+        server = await serve(node, config, streams=streams, **{"meter": node.own, **options})
         made.append(Served(node, server, aiohttp.ClientSession()))
         return made[-1]
 

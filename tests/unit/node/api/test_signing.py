@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from consensus.ed25519 import Ed25519Verifier
+from contracts.signatures import reading_bytes
 from contracts.transaction import (
     BuyerRule,
     Leave,
@@ -103,8 +105,9 @@ async def test_an_action_that_does_not_fit_the_state_is_409(
 
 
 async def test_cancel_signs_for_an_active_trade(served: Served, monkeypatch: Any) -> None:
-    from contracts.receipts import TradeState
     from msgspec.structs import replace
+
+    from contracts.receipts import TradeState
 
     active = replace(served.node.trade(OFFER_ID), state=TradeState.ACTIVE)
     monkeypatch.setattr(served.node, "trade", lambda _: active)
@@ -138,6 +141,35 @@ async def test_readings_ballots_transfers_and_leaving(served: Served) -> None:
     assert served.node.payloads[-1] == Transfer(bytes.fromhex(OTHER), 9_007_199_254_740_993)
     assert (await served.post("/v1/leave"))[0] == 202
     assert served.node.payloads[-1] == Leave()
+
+
+async def test_the_node_signs_readings_of_its_own_meter(served: Served) -> None:
+    """PROTOCOL 1.4: a meter's key is by default the node's."""
+    body = {"readings": [{"slot": 9, "exported_wh": 10, "imported_wh": 2}]}
+    assert (await served.post("/v1/readings", json=body))[0] == 202
+    reading = served.node.payloads[-1].readings[0]  # type: ignore[union-attr]
+    assert (reading.member, reading.slot, reading.counter) == (served.node.own.address, 9, 9)
+    message = reading_bytes(reading, served.node.chain.chain_id)
+    assert Ed25519Verifier().verify(reading.public_key, message, reading.signature)
+
+
+async def test_without_a_meter_key_an_unsigned_reading_is_422(serving: Serve) -> None:
+    served = await serving(meter=None)
+    body = {"readings": [{"slot": 9, "exported_wh": 10, "imported_wh": 2}]}
+    assert (await served.problem("POST", "/v1/readings", json=body))[:2] == (422, "no_meter_key")
+
+
+@pytest.mark.parametrize("change", [{"signature": None}, {"member": None}, {"counter": None}])
+async def test_half_signed_readings_are_400(served: Served, change: dict[str, None]) -> None:
+    body = {"readings": [{**READING, **change}]}
+    status, code, detail = await served.problem("POST", "/v1/readings", json=body)
+    assert (status, code) == (400, "invalid_body")
+    assert "$.readings[0]" in detail
+
+
+async def test_the_node_signs_for_no_other_meter(served: Served) -> None:
+    body = {"readings": [{"member": OTHER, "slot": 9, "exported_wh": 1, "imported_wh": 0}]}
+    assert (await served.problem("POST", "/v1/readings", json=body))[:2] == (400, "invalid_body")
 
 
 @pytest.mark.parametrize(
