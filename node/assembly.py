@@ -102,7 +102,7 @@ class NodeParts:
         journal = open_journal(files or SystemFiles(home / JOURNAL_DIRECTORY), self.key, ledger)
         pool = self.config.mempool
         book = AddressBook(verifier, lambda key: self._admits(ledger, key))
-        peering = Peering(ledger, book, self.key.public_key, home / ADDRESSES_FILE)
+        peering = Peering(ledger, book, self.key.public_key, home / ADDRESSES_FILE, self.config.peers.via)
         peering.load(self.records, LoopScheduler().now_ms())
         return Runtime(
             ledger=ledger,

@@ -34,6 +34,8 @@ class PeerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Host under which others reach this node; empty: ``host``."""
     advertise_port: Port = 0
     """Port under which others reach this node; 0: ``port``."""
+    via: dict[str, str] = {}
+    """Where to dial instead, for peers behind a tunnel or a proxy: "host:port" that a peer announces -> "host:port"."""
 
 
 class MempoolConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -6,7 +6,7 @@ bootstrap.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -21,6 +21,7 @@ from contracts.epoch_state import chain_of
 from network.address_book import MIN_CHANGE_INTERVAL_MS, AddressBook
 from network.peer import Endpoint
 from network.wire import AddressRecord
+from node.errors import ConfigurationError
 from node.ledger import Ledger
 
 FULL_MESH_MEMBERS: Final = 64
@@ -30,6 +31,15 @@ MAX_FILE_BYTES: Final = 16 * 1_048_576
 
 log = structlog.get_logger("node.peering")
 _records_codec: Final[Codec[tuple[AddressRecord, ...]]] = Codec(tuple[AddressRecord, ...], MAX_FILE_BYTES)
+
+
+def parse_endpoint(text: str) -> Endpoint:
+    """ "host:port" or "[v6]:port" as an endpoint; `ConfigurationError` for anything else."""
+    host, _, port = text.rpartition(":")
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
+        raise ConfigurationError(f"peers.via: {text!r} is not host:port")
+    return Endpoint(host, int(port))
 
 
 class Dials(Protocol):
@@ -42,12 +52,22 @@ class Dials(Protocol):
 class Peering:
     """Turns the ledger's sets and the address book into the transport's list of peers."""
 
-    def __init__(self, ledger: Ledger, book: AddressBook, own_key: PublicKey, path: Path | None) -> None:
-        """``path``: where records are kept between starts; None keeps none."""
+    def __init__(
+        self,
+        ledger: Ledger,
+        book: AddressBook,
+        own_key: PublicKey,
+        path: Path | None,
+        via: Mapping[str, str] | None = None,
+    ) -> None:
+        """``path``: where records are kept between starts; None keeps none. ``via``: `node.config.PeerConfig.via`."""
         self._ledger = ledger
         self._book = book
         self._own_key = own_key
         self._path = path
+        self._via = (
+            {} if via is None else {announced: parse_endpoint(dialled) for announced, dialled in via.items()}
+        )
         self._wanted: dict[PublicKey, Endpoint] | None = None
 
     def load(self, records: Iterable[AddressRecord], now_ms: int) -> None:
@@ -120,10 +140,11 @@ class Peering:
         for key in self.wanted_keys():
             endpoint = self._book.endpoint(key)
             if endpoint is not None:
-                wanted[key] = endpoint
+                wanted[key] = self._via.get(endpoint.text(), endpoint)
         if not wanted and not self._ledger.is_member(address_of(self._own_key)):
             # A newcomer knows nobody of the ledger yet: it asks whoever a directory named.
-            wanted = {r.public_key: Endpoint(r.host, r.port) for r in self._book.records()}
+            known = {r.public_key: Endpoint(r.host, r.port) for r in self._book.records()}
+            wanted = {key: self._via.get(endpoint.text(), endpoint) for key, endpoint in known.items()}
         if wanted != self._wanted:
             self._wanted = wanted
             transport.set_peers(wanted)
