@@ -318,7 +318,7 @@ def test_6_7_a_transaction_left_out_of_a_block_with_room_is_overlooked() -> None
     ],
 )
 def test_6_7_only_relayed_includable_and_long_held_transactions_count(
-    changes: dict[str, object], now_ms: int
+    changes: dict[str, Any], now_ms: int
 ) -> None:
     """6.7: relayed to all delegates, includable at the header's time, held for request_timeout_ms."""
     assert overlooked([entry(**changes)], ROOMY, now_ms, Parameters()) == ()
