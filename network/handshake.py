@@ -19,8 +19,6 @@ from consensus.parameters import Parameters
 from consensus.types import Digest, PublicKey, Unsigned, Value, Wire
 from network.wire import Role
 
-HANDSHAKE_TIMEOUT_MS: Final = 5_000
-"""From the connection's start to both welcomes; a slow link needs three round trips, about 1 s."""
 MAX_HANDSHAKE_BYTES: Final = 1_024
 """A `Hello` is about 160 bytes, a `Refusal` at most 320."""
 MAX_REASON_CHARACTERS: Final = 256

@@ -18,7 +18,7 @@ class TransportLimits(Value, frozen=True):
     max_pending_per_address: int = 64
     """The same per IP address; a house's nodes may share one."""
     handshake_timeout_ms: int = 5_000
-    """`network.handshake.HANDSHAKE_TIMEOUT_MS`."""
+    """From the connection's start to both welcomes; a slow link needs three round trips, about 1 s."""
     max_peers: int = 4_096
     """Established connections: a group of 10 000 members in 4 groups, with room for the delegates."""
     max_guests: int = 32
@@ -29,18 +29,21 @@ class TransportLimits(Value, frozen=True):
     """Outgoing messages waiting for one peer."""
     write_buffer_bytes: int = 262_144
     """Ciphertext handed to the socket ahead of it; what waits behind it can still be overtaken by a vote."""
-    ping_interval_ms: int = 5_000
+    ping_interval_ms: int = 2_000
     """Silence after which a sign of life is asked for."""
-    idle_timeout_ms: int = 15_000
-    """Silence after which a connection is given up: three pings."""
+    idle_timeout_ms: int = 6_000
+    """Silence after which a connection is given up: three pings. After a cut is healed, a new connection is there
+    sooner than the kernel's growing retransmission timer would wake the old one."""
     stall_timeout_ms: int = 10_000
     """Time without any byte written while something waits, after which the peer is taken for one that never reads."""
     frame_timeout_ms: int = 60_000
     """Time one frame may take: the largest message at 1 Mbit/s takes 42 s."""
-    dial_timeout_ms: int = 5_000
+    dial_timeout_ms: int = 3_000
+    """A lost SYN is repeated after one second."""
     reconnect_min_ms: int = 100
     """First delay after a lost connection; doubles per failure."""
-    reconnect_max_ms: int = 10_000
+    reconnect_max_ms: int = 2_000
+    """What a healed partition or a restarted peer waits for us at most; a SYN every two seconds costs nothing."""
     max_dials: int = 64
     """Connection attempts at once."""
     ban_ms: int = 10_000

@@ -9,7 +9,7 @@ import msgspec
 from consensus.types import PublicKey, Value
 from network.outbox import Outbox
 from network.scheduler import Scheduled
-from network.wire import MAX_HOST_BYTES, Lane, Role
+from network.wire import MAX_HOST_BYTES, Role
 
 if TYPE_CHECKING:
     from network.connection import Connection
@@ -72,10 +72,6 @@ class Peer:
         """The next attempt, waiting for its time."""
         self.dialling = False
         """Whether an attempt is under way, up to the end of its handshake."""
-
-    def put(self, frame: bytes, lane: Lane) -> int | None:
-        """As `Outbox.put`."""
-        return self.outbox.put(frame, lane)
 
     def flush(self, sent: Callable[[int, int], None]) -> None:
         """Write what waits until the connection's buffer is full; ``sent`` counts messages and bytes."""

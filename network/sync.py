@@ -9,7 +9,6 @@ session for a while; one that sends what no honest node sends is punished. Annou
 requests, and f+1 delegates have to announce them before this node calls itself behind.
 """
 
-from collections import OrderedDict
 from collections.abc import Sequence
 
 import msgspec
@@ -17,8 +16,9 @@ import msgspec
 from consensus.block import CertifiedBlock, certified_block_codec
 from consensus.errors import MalformedInput
 from consensus.types import Digest, PublicKey
+from network.admission import BanList
+from network.level import LevelJudge
 from network.sync_effects import (
-    MAX_BARRED,
     OVERSLEPT_MS,
     CaughtUpChanged,
     DeliverBlock,
@@ -65,29 +65,25 @@ class SyncSession:
         self._applied = applied_height
         self._delivered = applied_height
         self._sources: dict[PublicKey, _Source] = {}
+        self._highest = 0
+        """The highest height that a source announced."""
         self._requests: list[_Request] = []
         self._held: dict[int, _Held] = {}
         """Blocks above the applied height, those handed out included."""
         self._held_bytes = 0
-        self._barred: OrderedDict[PublicKey, tuple[int, int]] = OrderedDict()
-        """Until when, and for how long that was."""
-        self._delegates: frozenset[PublicKey] = frozenset()
-        self._needed = 1
-        self._faults = 0
+        self._barred = BanList(self._limits.bar_ms, self._limits.bar_max_ms)
+        self._judge = LevelJudge(self._limits)
         self._lag_since_ms: int | None = None
         """Since when blocks are announced that are not here."""
-        self._behind_since_ms: int | None = None
-        """Since when the ledger is behind the delegates."""
         self._progress_ms = 0
         """When something was last handed out or applied."""
         self._urgent_height = 0
-        self._caught_up = False
         self._ticked_ms: int | None = None
 
     @property
     def caught_up(self) -> bool:
         """Whether this node is level with the delegates, as last told by `CaughtUpChanged`."""
-        return self._caught_up
+        return self._judge.level
 
     @property
     def applied_height(self) -> int:
@@ -97,7 +93,7 @@ class SyncSession:
     @property
     def target_height(self) -> int:
         """The highest height that a peer of the session announced; shown to people, believed by nobody."""
-        return max((source.height for source in self._sources.values()), default=self._applied)
+        return max(self._highest, self._applied)
 
     @property
     def held_bytes(self) -> int:
@@ -110,9 +106,7 @@ class SyncSession:
         self, others: Sequence[PublicKey], quorum: int, faults: int, own_seat: bool, now_ms: int
     ) -> list[SyncEffect]:
         """The current delegates but this node, q and f (PROTOCOL 6.2): who decides whether this node is behind."""
-        self._delegates = frozenset(others)
-        self._needed = quorum - own_seat
-        self._faults = faults
+        self._judge.set_delegates(others, quorum, faults, own_seat)
         return self._go_on(now_ms)
 
     def status(self, peer: PublicKey, height: int, oldest_height: int, now_ms: int) -> list[SyncEffect]:
@@ -124,14 +118,13 @@ class SyncSession:
             return self._bar(
                 peer, f"lowered its height from {source.height} to {height}", now_ms
             ) + self._go_on(now_ms)
-        source.height = height
+        self._raise(source, height)
         source.oldest_height = oldest_height
         return self._go_on(now_ms)
 
     def gone(self, peer: PublicKey, now_ms: int) -> list[SyncEffect]:
         """``peer`` is no longer connected."""
-        self._sources.pop(peer, None)
-        self._requests = [request for request in self._requests if request.peer != peer]
+        self._forget(peer)
         return self._go_on(now_ms)
 
     def fetch(self, height: int, holders: Sequence[PublicKey], now_ms: int) -> list[SyncEffect]:
@@ -149,17 +142,16 @@ class SyncSession:
         """Ask ``peer`` for the next blocks whatever it announced (a silent delegate's member, PROTOCOL 6.12)."""
         return self._probe(peer, self._delivered + 1, now_ms)
 
-    def offer(self, peer: PublicKey, encoded: bytes, now_ms: int) -> list[SyncEffect]:
-        """``peer`` sent a decided block unasked (PROTOCOL 6.12); it is put in order like any other."""
+    def offer(self, peer: PublicKey, height: int, encoded: bytes, now_ms: int) -> list[SyncEffect]:
+        """``peer`` sent the decided block of ``height`` unasked (PROTOCOL 6.12); it is put in order like any other."""
         try:
-            certified = _checked(encoded, None, None)
+            certified = _checked(encoded, height, None)
         except MalformedInput as error:
             return self._punish(peer, str(error), now_ms)
         if self._is_barred(peer, now_ms):
             return []
-        height = certified.block.header.height
         source = self._sources.setdefault(peer, _Source())
-        source.height = max(source.height, height)
+        self._raise(source, height)
         if height <= self._applied + self._limits.window_blocks and (
             height == self._delivered + 1 or self._held_bytes < self._limits.buffer_bytes
         ):
@@ -237,11 +229,8 @@ class SyncSession:
             effects.append(DeliverBlock(held.peer, self._delivered, held.certified, held.encoded))
         if self._wants_blocks(now_ms):
             effects += self._requests_for_missing(now_ms)
-        level = self._is_level(now_ms)
-        if level != self._caught_up:
-            self._caught_up = level
-            self._behind_since_ms = None
-            effects.append(CaughtUpChanged(level))
+        if self._judge.judge(self._applied, self._announced, now_ms):
+            effects.append(CaughtUpChanged(self._judge.level))
         return effects
 
     def _wants_blocks(self, now_ms: int) -> bool:
@@ -257,34 +246,11 @@ class SyncSession:
             self._lag_since_ms = now_ms
         lasting = now_ms - self._lag_since_ms >= self._limits.behind_ms
         return (
-            not self._caught_up
+            not self._judge.level
             or lasting
             or lag >= self._limits.far_behind_blocks
             or self._urgent_height > self._applied
         )
-
-    def _is_level(self, now_ms: int) -> bool:
-        """The (f+1)-th highest height that delegates announce is reached, when q of them, this one included, are heard.
-
-        So neither f liars nor silence make this node level, and f liars do not make it behind.
-        """
-        heights = sorted(
-            (self._sources[key].height for key in self._delegates if key in self._sources), reverse=True
-        )
-        if len(heights) < self._needed:
-            # Unheard delegates are no news: a node that was level stays so (those connected before may be down).
-            return self._caught_up
-        reference = heights[min(self._faults, len(heights) - 1)] if heights else self._applied
-        lag = reference - self._applied
-        if not self._caught_up:
-            return lag <= 1
-        if lag <= self._limits.behind_blocks:
-            self._behind_since_ms = None
-            return True
-        if self._behind_since_ms is None:
-            self._behind_since_ms = now_ms
-        lasting = now_ms - self._behind_since_ms >= self._limits.behind_ms
-        return not (lasting or lag >= self._limits.far_behind_blocks)
 
     def _requests_for_missing(self, now_ms: int) -> list[SyncEffect]:
         limits = self._limits
@@ -374,7 +340,21 @@ class SyncSession:
     def _release(self, height: int) -> None:
         self._held_bytes -= len(self._held.pop(height).encoded)
 
-    # ------------------------------------------------------------ judging peers
+    # ------------------------------------------------------------ peers
+
+    def _announced(self, peer: PublicKey) -> int | None:
+        source = self._sources.get(peer)
+        return None if source is None else source.height
+
+    def _raise(self, source: _Source, height: int) -> None:
+        source.height = max(source.height, height)
+        self._highest = max(self._highest, height)
+
+    def _forget(self, peer: PublicKey) -> None:
+        source = self._sources.pop(peer, None)
+        self._requests = [request for request in self._requests if request.peer != peer]
+        if source is not None and source.height == self._highest:
+            self._highest = max((other.height for other in self._sources.values()), default=0)
 
     def _judge_answer(self, request: _Request, blocks: Sequence[bytes], now_ms: int) -> list[SyncEffect]:
         """What the answer says about its sender, and about who was outrun by it."""
@@ -389,7 +369,7 @@ class SyncSession:
         if source is not None:
             if now_ms - request.asked_ms < self._limits.hedge_ms:
                 source.strikes = 0
-            source.height = max(source.height, request.from_height + len(blocks) - 1)
+            self._raise(source, request.from_height + len(blocks) - 1)
         effects: list[SyncEffect] = []
         end = request.from_height + len(blocks)
         for slower in [r for r in self._requests if request.from_height <= r.from_height and r.end <= end]:
@@ -409,16 +389,8 @@ class SyncSession:
         return self._bar(peer, reason, now_ms)
 
     def _bar(self, peer: PublicKey, reason: str, now_ms: int, punish: bool = False) -> list[SyncEffect]:
-        until_ms, length_ms = self._barred.pop(peer, (0, 0))
-        forgiven = now_ms > until_ms + self._limits.bar_max_ms
-        length_ms = (
-            self._limits.bar_ms if forgiven or not length_ms else min(length_ms * 2, self._limits.bar_max_ms)
-        )
-        self._barred[peer] = (now_ms + length_ms, length_ms)
-        if len(self._barred) > MAX_BARRED:
-            self._barred.popitem(last=False)
-        self._sources.pop(peer, None)
-        self._requests = [request for request in self._requests if request.peer != peer]
+        self._barred.ban(peer, now_ms)
+        self._forget(peer)
         return [LeaveOut(peer, reason, punish)]
 
     def _punish(self, peer: PublicKey, reason: str, now_ms: int) -> list[SyncEffect]:
@@ -429,14 +401,14 @@ class SyncSession:
         return self._bar(peer, reason, now_ms, punish=True) + self._go_on(now_ms)
 
     def _is_barred(self, peer: PublicKey, now_ms: int) -> bool:
-        return now_ms < self._barred.get(peer, (0, 0))[0]
+        return self._barred.remaining_ms(peer, now_ms) > 0
 
 
-def _checked(encoded: bytes, height: int | None, parent: Digest | None) -> CertifiedBlock:
+def _checked(encoded: bytes, height: int, parent: Digest | None) -> CertifiedBlock:
     """The certified block in ``encoded``, consistent in itself and with its place; `MalformedInput` if not."""
     certified = certified_block_codec.decode(encoded)
     header, certificate = certified.block.header, certified.certificate
-    if height is not None and header.height != height:
+    if header.height != height:
         raise MalformedInput(f"block {header.height} in the place of {height}")
     if certificate.height != header.height or certificate.digest != header.digest():
         raise MalformedInput(f"block {header.height} with a certificate for something else")

@@ -39,10 +39,6 @@ class SyncLimits(Value, frozen=True):
     """A lag that large is one at once."""
 
 
-MAX_BARRED: Final = 4_096
-"""Remembered exclusions; the oldest is forgotten first."""
-
-
 OVERSLEPT_MS: Final = 1_000
 """A tick that comes so late tells of a pause of this process, not of its peers."""
 

@@ -124,8 +124,8 @@ class Synchronizer:
                 self._server.request(sender, message)
             case BlocksResponse(from_height=from_height, blocks=blocks):
                 self._run(self._session.response(sender, from_height, blocks, now_ms))
-            case Decided(certified=certified):
-                self._run(self._session.offer(sender, certified, now_ms))
+            case Decided(height=height, certified=certified):
+                self._run(self._session.offer(sender, height, certified, now_ms))
             case StatusAnnouncement(height=height, oldest_height=oldest_height):
                 self._run(self._session.status(sender, height, oldest_height, now_ms))
 

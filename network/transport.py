@@ -14,7 +14,7 @@ import structlog
 
 from consensus.errors import MalformedInput
 from consensus.types import PublicKey
-from network.admission import BanList, PendingConnections, RateMeter
+from network.admission import BanList, RateMeter
 from network.connection import Connection
 from network.dialler import Dialler
 from network.framing import PREFIX_BYTES, encode_frame
@@ -22,7 +22,8 @@ from network.handshake import ChainIdentity, Handshake, Hello, RefusalCode, Refu
 from network.limits import TransportLimits
 from network.metrics import TransportMetrics
 from network.outbox import Outbox
-from network.peer import STABLE_MS, Backoff, Endpoint, Peer, keeps_existing
+from network.peer import STABLE_MS, Backoff, Endpoint, Peer
+from network.reception import Reception
 from network.scheduler import LoopScheduler, Scheduled, Scheduler
 from network.tls import NodeIdentity
 from network.wire import (
@@ -70,19 +71,24 @@ class Transport:
         self.identity = identity
         self.scheduler: Scheduler = LoopScheduler()
         self.metrics = TransportMetrics()
-        self._chain = chain
-        self._software = software
         self._admits = admits
         self._on_message = on_message
         self._on_peer = on_peer
         self._randomness = randomness
-        self._instance = randomness.randbytes(16)
         self._limits = limits or TransportLimits()
         self._peers: dict[PublicKey, Peer] = {}
-        self._pending: PendingConnections[Connection] = PendingConnections(
-            self._limits.max_pending, self._limits.max_pending_per_address
-        )
         self._bans = BanList(self._limits.ban_ms, self._limits.ban_max_ms)
+        instance = randomness.randbytes(16)
+        self._reception = Reception(
+            lambda key, grant: Handshake(chain, software, instance, identity.public_key, key, grant),
+            self.identity.public_key,
+            admits,
+            self._peers,
+            self._bans,
+            self._limits,
+            self.metrics,
+            self.scheduler,
+        )
         self._open: dict[Connection, None] = {}
         self._dirty: dict[Peer, None] = {}
         self._flush: Scheduled | None = None
@@ -221,7 +227,7 @@ class Transport:
         return peer.granted is Role.MEMBER or guest_may_send(message) or peer.role is Role.GUEST
 
     def _queue(self, peer: Peer, frame: bytes, lane: Lane) -> None:
-        dropped = peer.put(frame, lane)
+        dropped = peer.outbox.put(frame, lane)
         if dropped is None:
             self._give_up(peer, f"reads too slowly: {peer.outbox.waiting_bytes} bytes wait for it")
             return
@@ -272,67 +278,20 @@ class Transport:
         self._open[connection] = None
         if self._stopping:
             connection.abort("stopping")
-            return
-        if not connection.initiated:
-            evicted = self._pending.add(connection, connection.address)
-            self.metrics.pending_now = len(self._pending)
-            if evicted is not None:
-                self.metrics.pending_evicted += 1
-                evicted.abort("made room for a newer connection")
+        else:
+            self._reception.opened(connection)
 
     def new_handshake(self, connection: Connection, peer_key: PublicKey) -> Handshake:
         """The handshake to run with the holder of ``peer_key``."""
-        return Handshake(
-            self._chain,
-            self._software,
-            self._instance,
-            self.identity.public_key,
-            peer_key,
-            lambda hello: self._grant(connection, peer_key, hello),
-        )
-
-    def _grant(self, connection: Connection, key: PublicKey, hello: Hello) -> Role:
-        """The role of a peer whose hello fits; `Refused` with the reason."""
-        banned_ms = self._bans.remaining_ms(key, self.scheduler.now_ms())
-        if banned_ms:
-            raise Refused(RefusalCode.BANNED, f"misbehaved; come back in {banned_ms} ms")
-        peer = self._peers.get(key)
-        if peer is not None and peer.connection is not None:
-            if self._existing_stays(peer, connection, hello):
-                raise Refused(RefusalCode.DUPLICATE, "another connection is kept")
-        elif self.metrics.peers_now >= self._limits.max_peers:
-            raise Refused(RefusalCode.FULL, f"{self.metrics.peers_now} peers are connected; try another node")
-        if connection.initiated or self._admits(key):
-            return Role.MEMBER
-        if self.metrics.guests_now >= self._limits.max_guests:
-            raise Refused(
-                RefusalCode.NOT_ADMITTED, "not a member, and no place for more guests; try another node"
-            )
-        return Role.GUEST
-
-    def _existing_stays(self, peer: Peer, connection: Connection, hello: Hello) -> bool:
-        existing = peer.connection
-        if existing is None or existing.closing or hello.instance != peer.instance:
-            return False  # a restarted peer's old connection is a corpse
-        return keeps_existing(
-            self.identity.public_key, peer.public_key, existing.initiated, connection.initiated
-        )
+        return self._reception.handshake(connection, peer_key)
 
     def handshake_refused(self, connection: Connection, refused: Refused) -> None:
         """Tell the peer why it is refused."""
-        self.metrics.handshakes_refused += 1
-        level = log.debug if refused.code is RefusalCode.DUPLICATE else log.info
-        level(
-            "handshake refused", peer=connection.peer_key.hex(), code=refused.code.value, reason=str(refused)
-        )
-        connection.close(str(refused), refusal(refused.code, str(refused)))
+        self._reception.refused(connection, refused)
 
     def handshake_late(self, connection: Connection) -> None:
         """Close what has said nothing useful in time."""
-        if connection.proven_key is None:
-            connection.abort("the TLS handshake was not done in time")
-        else:
-            connection.close("the handshake was not done in time", refusal(RefusalCode.TIMEOUT, "too slow"))
+        self._reception.late(connection)
 
     def connection_established(self, connection: Connection) -> None:
         """Keep the connection, instead of an older one if need be."""
@@ -340,14 +299,13 @@ class Transport:
         if handshake is None or handshake.hello is None or handshake.granted_here is None:
             return
         peer = self._peer(connection.peer_key)
-        if peer.connection is not None and self._existing_stays(peer, connection, handshake.hello):
+        if peer.connection is not None and self._reception.existing_stays(peer, connection, handshake.hello):
             connection.close("another connection is kept", encode_message(Goodbye("duplicate")))
             return
         if handshake.granted_here is Role.GUEST and self.metrics.guests_now >= self._limits.max_guests:
             connection.close("no place for more guests", encode_message(Goodbye("no place for more guests")))
             return
-        self._pending.remove(connection)
-        self.metrics.pending_now = len(self._pending)
+        self._reception.left(connection)
         self.metrics.handshakes_accepted += 1
         self._take_over(peer, connection, handshake, handshake.hello)
 
@@ -440,8 +398,7 @@ class Transport:
     def connection_closed(self, connection: Connection, reason: str) -> None:
         """Forget the connection; dial again if the peer is wanted."""
         self._open.pop(connection, None)
-        self._pending.remove(connection)
-        self.metrics.pending_now = len(self._pending)
+        self._reception.left(connection)
         if self._stopping and not self._open:
             self._all_closed.set()
         key = connection.proven_key if connection.expected_key is None else connection.expected_key

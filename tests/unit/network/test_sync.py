@@ -141,7 +141,7 @@ def test_a_ledger_that_does_not_keep_up_is_behind_even_with_all_blocks_here() ->
         session.status(peer, 0, 1, 0)
     assert session.caught_up
     for height in range(10):
-        session.offer(A, ENCODED[height], 10)
+        session.offer(A, height + 1, ENCODED[height], 10)
     for peer in (B, C):
         session.status(peer, 10, 1, 20)
     assert session.caught_up
@@ -319,12 +319,12 @@ def test_exclusions_double() -> None:
 
 def test_a_decided_block_is_delivered_at_once() -> None:
     session = SyncSession(0)
-    assert delivered(session.offer(A, ENCODED[0], 0)) == [1]
+    assert delivered(session.offer(A, 1, ENCODED[0], 0)) == [1]
 
 
 def test_a_gap_before_a_decided_block_is_filled_and_the_block_is_not_asked_for_again() -> None:
     session = SyncSession(0)
-    effects = session.offer(A, ENCODED[3], 0)
+    effects = session.offer(A, 4, ENCODED[3], 0)
     assert delivered(effects) == []
     (request,) = requests(effects)
     assert (request.from_height, request.count) == (1, 3)
@@ -333,20 +333,24 @@ def test_a_gap_before_a_decided_block_is_filled_and_the_block_is_not_asked_for_a
 
 def test_the_same_decided_block_from_several_is_delivered_once() -> None:
     session = SyncSession(0)
-    assert delivered(session.offer(A, ENCODED[0], 0)) == [1]
-    assert delivered(session.offer(B, ENCODED[0], 0)) == []
+    assert delivered(session.offer(A, 1, ENCODED[0], 0)) == [1]
+    assert delivered(session.offer(B, 1, ENCODED[0], 0)) == []
     session.applied(1, 0)
-    assert delivered(session.offer(C, ENCODED[0], 0)) == []
+    assert delivered(session.offer(C, 1, ENCODED[0], 0)) == []
 
 
 def test_a_decided_block_far_ahead_is_not_kept() -> None:
     session = SyncSession(0, SyncLimits(window_blocks=10))
-    session.offer(A, encode(with_height(CHAIN[0], 10**12)), 0)
+    session.offer(A, 10**12, encode(with_height(CHAIN[0], 10**12)), 0)
     assert session.held_bytes == 0
 
 
+def test_a_decided_block_under_another_height_is_punished() -> None:
+    assert left_out(SyncSession(0).offer(A, 2, ENCODED[0], 0)) == [(A, True)]
+
+
 def test_a_malformed_decided_block_is_punished() -> None:
-    assert left_out(SyncSession(0).offer(A, b"\xc1", 0)) == [(A, True)]
+    assert left_out(SyncSession(0).offer(A, 1, b"\xc1", 0)) == [(A, True)]
 
 
 def test_a_probe_asks_whatever_was_announced_and_an_empty_answer_is_no_lie() -> None:

@@ -1,6 +1,7 @@
 """The closed union of peer messages: canonical, bounded, one rule for each."""
 
 import typing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -173,3 +174,24 @@ def test_a_guest_may_catch_up_and_submit_but_not_vote() -> None:
         Transactions, BlocksRequest, StatusAnnouncement, AddressRecords, AddressRecordsRequest,
         RoleGranted, Goodbye, Ping, Pong,
     }  # fmt: skip
+
+
+def test_the_annex_lists_every_message_as_it_is() -> None:
+    """docs/annex/network.md is part of the protocol (PROTOCOL 4.3): the table is compared line by line."""
+    annex = Path(__file__).parents[3].joinpath("docs/annex/network.md").read_text(encoding="utf-8")
+    for kind, rule in wire._RULES.items():
+        cells = (
+            rule.tag,
+            kind.__name__,
+            ", ".join(struct_fields(kind)),
+            rule.max_bytes,
+            rule.lane.name.lower(),
+            "yes" if rule.guest else "no",
+        )
+        assert f"| {' | '.join(map(str, cells))} |" in annex
+    assert annex.split("## Messages")[1].count("\n| ") == len(wire._RULES) + 1
+
+
+def struct_fields(kind: Any) -> tuple[str, ...]:
+    names: tuple[str, ...] = kind.__struct_fields__
+    return names
