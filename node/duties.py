@@ -18,7 +18,7 @@ from consensus.signing import Signer
 from consensus.types import Address, Digest
 from contracts.ballots import sign_ballot
 from contracts.duties import ballot_due, evidence_due, heartbeat_due
-from contracts.transaction import Ballot, Ballots, Payload
+from contracts.transaction import Ballot, Ballots, Join, Payload
 from node.ledger import Ledger
 
 MAX_OWN_COMMITS: Final = 4_096
@@ -48,14 +48,19 @@ class Duties:
         submit: Submit,
         is_waiting: Callable[[Digest], bool],
         carry: CarryBallot | None,
+        join: Join | None,
     ) -> None:
-        """``is_waiting``: whether a transaction is still in the pool; ``carry``: the way by a bootstrap, if any."""
+        """``is_waiting``: whether a transaction is still in the pool; ``carry``: the way by a bootstrap, if any.
+
+        ``join`` is submitted while this key is no member (PROTOCOL 10.1).
+        """
         self._ledger = ledger
         self._signer = signer
         self._address = own_address
         self._submit = submit
         self._is_waiting = is_waiting
         self._carry = carry
+        self._join = join
         self._own_commits: OrderedDict[int, Commit] = OrderedDict()
         self._reports: OrderedDict[bytes, Report | ReportProposal] = OrderedDict()
         self._sent: OrderedDict[bytes, Digest] = OrderedDict()
@@ -80,9 +85,14 @@ class Duties:
         """Do what is due by the state after the last block."""
         if not self.enabled:
             return
+        self._register()
         self._vote()
         self._beat()
         self._accuse()
+
+    def _register(self) -> None:
+        if self._join is not None and not self._ledger.is_member(self._address):
+            self._send(b"joining", partial(_same, self._join))
 
     def _vote(self) -> None:
         parameters = self._ledger.genesis.parameters

@@ -89,6 +89,14 @@ class Intake:
         self.refused += sum(not outcome.accepted for outcome in told)
         return told
 
+    def submit_own(self, raw: bytes) -> Digest | None:
+        """Take this node's own transaction without waiting; its id, or None if the pool has no place for it now."""
+        judged = self._judge(raw)
+        if not isinstance(judged, Entry):
+            return judged.id if judged.accepted else None
+        self._checks.submit([judged.transaction], lambda verdicts: self._admit([judged], verdicts, None))
+        return judged.transaction.id
+
     def _judge(self, raw: bytes) -> Entry | SubmitOutcome:
         """What can be told at once, or a place in the pool for one whose signatures are to be checked."""
         if len(raw) > MAX_TRANSACTION_BYTES:

@@ -36,7 +36,7 @@ from consensus.effects import (
     SetTimer,
     Trace,
 )
-from consensus.errors import invariant
+from consensus.errors import InvalidMessage, invariant
 from consensus.inputs import (
     AbstainUntil,
     Advanced,
@@ -68,6 +68,7 @@ from network.sync_effects import DeliverBlock
 from network.synchronizer import Synchronizer
 from network.transport import Transport
 from network.wire import (
+    AddressRecord,
     AddressRecords,
     AddressRecordsRequest,
     ApplicationMessage,
@@ -86,7 +87,7 @@ from network.wire import (
 from node.abstention import ASK_MS, Abstention
 from node.block_fetch import BlockFetches
 from node.clock import Clock
-from node.intake import Intake
+from node.intake import Intake, Waiters
 from node.journal import Journal
 from node.ledger import AppliedBlock, Ledger
 from node.mempool import Mempool
@@ -101,6 +102,8 @@ TURN_INPUTS: Final = 128
 """Inputs stepped before the loop gets its turn: at most about 10 ms of votes."""
 TRACES_KEPT: Final = 256
 """Newest traces, for the status page and the dump of a failure."""
+MAX_WAITERS: Final = 10_000
+"""Clients that wait for a transaction's end at a time; more are answered at once with the present state."""
 SILENT_INTERVALS: Final = 3
 """A member asks others after so many empty-block intervals without a block (PROTOCOL 6.12)."""
 
@@ -135,8 +138,11 @@ class Runtime:
         """Ends with the exception that stops the node."""
         self.traces: deque[tuple[int, Trace]] = deque(maxlen=TRACES_KEPT)
         self.trace_counts: Counter[str] = Counter()
-        self.vote_instants: dict[bytes, int] = {}
-        """Monotonic ms of the last vote received from each delegate's key."""
+        self.vote_instants: dict[PublicKey, int] = {}
+        """Monotonic ms of the last consensus message of each connected key."""
+        self.peer_heights: dict[PublicKey, int] = {}
+        """What connected peers announced last; shown to people."""
+        self.waiters = Waiters(MAX_WAITERS)
         self.last_commit_ms = clock.now().monotonic_ms
         self.on_applied: list[Callable[[AppliedBlock], None]] = []
         """Called after every block, on the loop, in order."""
@@ -177,6 +183,7 @@ class Runtime:
             answer=self._proposal_checked,
         )
         self.peering = peering
+        self.book = book
         self.addresses = AddressGossip(self.transport, book, self._address_changed)
         interval_ms = ledger.genesis.parameters.empty_block_interval_ms
         self.synchronizer = Synchronizer(
@@ -213,8 +220,8 @@ class Runtime:
             randomness=randomness.randbytes,
             learned=lambda height: self.post(AbstainUntil, height),
         )
-        abstentions = [record for record in journal.recovered if isinstance(record, AbstainRecord)]
-        self._abstains_unknown = abstentions[-1:] == [AbstainRecord(UNKNOWN_HEIGHT)]
+        abstained = [record.height for record in journal.recovered if isinstance(record, AbstainRecord)]
+        self._abstain_height = -1 if abstained[-1:] == [UNKNOWN_HEIGHT] else sum(abstained[-1:])
         self._hold_recovered(journal.recovered)
         journal.recovered = ()
 
@@ -228,7 +235,7 @@ class Runtime:
             self._run(self.replica.step(SyncState(self.clock.now(), False)))
         self.synchronizer.start()
         self.peering.update(self.transport)
-        if self._abstains_unknown:
+        if self._abstain_height < 0:
             self.abstention.begin()
         self._every(ASK_MS, self.abstention.tick)
         timeout_ms = self.ledger.genesis.parameters.request_timeout_ms
@@ -313,7 +320,7 @@ class Runtime:
         except Exception as error:  # noqa: BLE001 - a peer's fault is a typed refusal; this is our own
             self.fail(error)
 
-    def _take_message(self, sender: PublicKey, message: ApplicationMessage) -> None:
+    def _take_message(self, sender: PublicKey, message: ApplicationMessage) -> None:  # noqa: C901 - one a kind
         match message:
             case Proposal() | Prepare() | Commit() | ViewChange() | NewView():
                 self._receive(sender, message)
@@ -327,7 +334,10 @@ class Runtime:
                 self.fetches.request(sender, message)
             case UndecidedBlockResponse():
                 self.fetches.response(message)
-            case BlocksRequest() | BlocksResponse() | Decided() | StatusAnnouncement():
+            case StatusAnnouncement(height=height):
+                self.peer_heights[sender] = height
+                self.synchronizer.on_message(sender, message)
+            case BlocksRequest() | BlocksResponse() | Decided():
                 self.synchronizer.on_message(sender, message)
             case CertifiedHeightRequest():
                 self.abstention.request(sender, message)
@@ -355,6 +365,7 @@ class Runtime:
             self.addresses.ask(self.peering.unknown_keys(), key)
         else:
             self.vote_instants.pop(key, None)
+            self.peer_heights.pop(key, None)
 
     def admits(self, key: PublicKey) -> bool:
         """Whether the holder of ``key`` is a member here, or still serves as delegate."""
@@ -362,6 +373,16 @@ class Runtime:
         if account is not None and account.left_height is None:
             return True
         return self.ledger.context.delegates.position_of_key(key) is not None
+
+    def take_records(self, records: Iterable[AddressRecord]) -> None:
+        """Address records from a directory; each proves itself."""
+        now_ms = self.transport.scheduler.now_ms()
+        for record in records:
+            try:
+                if record.public_key != self.own_key and self.book.add(record, now_ms):
+                    self._address_changed(record.public_key, Endpoint(record.host, record.port))
+            except InvalidMessage as error:
+                log.warning("address record left out", key=record.public_key.hex(), reason=str(error))
 
     def _address_changed(self, key: PublicKey, endpoint: Endpoint) -> None:
         log.info("peer listens elsewhere", peer=key.hex(), endpoint=endpoint.text())
@@ -419,6 +440,8 @@ class Runtime:
                     if isinstance(message, Commit):
                         for committed in self.on_committed:
                             committed(message)
+                case AbstainRecord(height):
+                    self._abstain_height = -1 if height == UNKNOWN_HEIGHT else height
                 case _:
                     pass
 
@@ -509,10 +532,8 @@ class Runtime:
         )
         self.last_commit_ms = self.clock.now().monotonic_ms
         self._check_own_commit(applied)
-        self.pool.decided(
-            [*(transaction.id for transaction in applied.transactions), *applied.discarded],
-            applied.header.time_ms,
-        )
+        ended = [*(transaction.id for transaction in applied.transactions), *applied.discarded]
+        expired = self.pool.decided(ended, applied.header.time_ms)
         self.proposals.entered_height()
         self.fetches.entered_height()
         self._tell_delegates()
@@ -521,6 +542,8 @@ class Runtime:
         self._tell_pool()
         for listener in self.on_applied:
             listener(applied)
+        self.waiters.settle(ended)
+        self.waiters.settle(expired)
 
     def _check_own_commit(self, applied: AppliedBlock) -> None:
         """A commit of this key that its journal does not know: the journal was restored, or the key is used twice."""
@@ -537,6 +560,13 @@ class Runtime:
 
     def _deliver(self, effect: DeliverBlock) -> None:
         self.post(DecidedReceived, effect.certified)
+
+    @property
+    def abstaining_until(self) -> int | None:
+        """Nothing is signed at heights up to this one; -1: not known yet; None: this node signs (PROTOCOL 6.5)."""
+        if not self.replica.abstaining:
+            return None
+        return self._abstain_height
 
     def _tip(self) -> StatusAnnouncement:
         return StatusAnnouncement(self.ledger.height, self.ledger.block_hash, 1)

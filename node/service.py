@@ -92,7 +92,7 @@ class SubmitOutcome(Value, frozen=True):
     retry_after_ms: int | None = None
     """Set with POOL_FULL, SENDER_LIMIT and NOT_READY."""
     holders: int = 0
-    """Current delegates known to hold it, this node included (LESSONS 17); f + 1 of them hold it for certain."""
+    """Current delegates to whom live connections carried it, this node included (LESSONS 17)."""
 
     @property
     def accepted(self) -> bool:
@@ -314,7 +314,11 @@ class TradeSlot(Value, frozen=True):
     buyer_allocated_wh: int | None
     buyer_read: bool | None
     paid_wh: int | None
-    """Growth of min(seller so far, buyer so far, quantity); None until both are allocated."""
+    """Growth of what is paid for; None until both sides of this and every earlier slot are allocated."""
+    seller_metered_wh: int | None = None
+    """The seller's export register, for all its contracts together; None without a reading."""
+    buyer_metered_wh: int | None = None
+    """The buyer's import register."""
 
 
 class TradeTransition(Value, frozen=True):
