@@ -37,7 +37,7 @@ def advance_meter(state: State, context: BlockContext, member: Address) -> None:
             slot += 1
             position += 1
         else:
-            passed = _pass_uncovered(state, book, slot, next_read)
+            passed = _pass_uncovered(book, slot, next_read)
             if passed == slot:
                 break
             slot = passed
@@ -46,18 +46,17 @@ def advance_meter(state: State, context: BlockContext, member: Address) -> None:
         _complete(state, member, book, slot)
 
 
-def _begin(state: State, book: MeterBook, slot: int) -> None:
-    """Let windows that begin at or before ``slot`` take part; what was cancelled before is gone."""
+def _begin(book: MeterBook, slot: int) -> None:
+    """Let windows that begin at or before ``slot`` take part."""
     for place, sells in book.waiting.take_below(slot + 1):
-        if place[3] in state.contracts:
-            insort(book.sales if sells else book.purchases, place)
-            book.covered_to = max(book.covered_to, -place[0])
+        insort(book.sales if sells else book.purchases, place)
+        book.covered_to = max(book.covered_to, -place[0])
 
 
-def _pass_uncovered(state: State, book: MeterBook, slot: int, next_read: int) -> int:
+def _pass_uncovered(book: MeterBook, slot: int, next_read: int) -> int:
     """The first slot from the open, unread ``slot`` on that a window covers, or ``next_read`` if none before it is."""
     while slot < next_read:
-        _begin(state, book, slot)
+        _begin(book, slot)
         if book.covered_to > slot:
             return slot
         start = book.waiting.first()
@@ -67,7 +66,7 @@ def _pass_uncovered(state: State, book: MeterBook, slot: int, next_read: int) ->
 
 def _allocate(state: State, context: BlockContext, member: Address, slot: int, book: MeterBook) -> None:
     """Give the registers of a read slot: exports to sales, imports to purchases."""
-    _begin(state, book, slot)
+    _begin(book, slot)
     reading = state.readings.require(reading_key(slot, member))
     _serve(state, context, member, slot, book.sales, reading.exported_wh, True)
     _serve(state, context, member, slot, book.purchases, reading.imported_wh, False)
@@ -87,11 +86,9 @@ def _serve(
         live.pop()
     while energy_wh and live:
         contract_id = live[-1][3]
-        contract = state.contracts.get(contract_id)
-        open_wh = 0
-        if contract is not None:
-            open_wh = contract.terms.quantity_wh - (contract.seller_wh if sold else contract.buyer_wh)
-        if contract is None or open_wh == 0:
+        contract = state.contracts.require(contract_id)
+        open_wh = contract.terms.quantity_wh - (contract.seller_wh if sold else contract.buyer_wh)
+        if open_wh == 0:
             live.pop()
             continue
         given = min(open_wh, energy_wh)
@@ -122,9 +119,7 @@ def _with_allocation(state: State, c: Contract, slot: int, given: int, sold: boo
 def _complete(state: State, member: Address, book: MeterBook, next_slot: int) -> None:
     """Queue for settlement what ends by ``next_slot`` here and on the other party's meter too (PROTOCOL 2.5)."""
     for contract_id in book.ending.take_below(next_slot + 1):
-        contract = state.contracts.get(contract_id)
-        if contract is None:
-            continue
+        contract = state.contracts.require(contract_id)
         terms = contract.terms
         other = terms.buyer if member == terms.seller else terms.seller
         if state.meters.require(other).next_slot >= state.trades.end_slot(contract):

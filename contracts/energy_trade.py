@@ -115,9 +115,8 @@ def trade_cancel(state: State, context: BlockContext, transaction: Transaction) 
     if contract.cancelled_by is None:
         state.contracts.put(contract_id, _marked(contract, sender, contract.excused))
         return OK
-    state.contracts.delete(contract_id)
     deposit = deposit_of(terms)
-    close_contract(state, context, terms, deposit, value_of(terms) + deposit, 0)
+    close_contract(state, context, contract_id, contract, deposit, value_of(terms) + deposit, 0)
     context.emit(TradeChanged(contract_id, TradeState.CANCELLED, terms.seller, terms.buyer))
     return OK
 
@@ -172,9 +171,18 @@ def begin_metering(state: State, context: BlockContext, contract_id: Digest) -> 
 
 
 def close_contract(
-    state: State, context: BlockContext, terms: Terms, to_seller: int, to_buyer: int, traded_wh: int
+    state: State,
+    context: BlockContext,
+    contract_id: Digest,
+    contract: Contract,
+    to_seller: int,
+    to_buyer: int,
+    traded_wh: int,
 ) -> None:
-    """Pay a contract's escrow out, whole, count it no more as open, and let both N grow by ``traded_wh``."""
+    """Remove a contract, pay its escrow out, whole, and let both N grow by ``traded_wh``."""
+    terms = contract.terms
+    state.contracts.delete(contract_id)
+    state.trades.remove_contract(contract_id, contract)
     change_totals(state, balances=to_buyer + to_seller, escrow=-escrow_of(terms), energy_wh=2 * traded_wh)
     _move(state, context, terms.seller, to_seller, -1, traded_wh)
     _move(state, context, terms.buyer, to_buyer, -1, traded_wh)
@@ -235,6 +243,7 @@ def _refusal_of_missing_contract(state: State, contract_id: Digest) -> ReasonCod
 
 def _remove_offer(state: State, offer_id: Digest, offer: Offer) -> None:
     state.offers.delete(offer_id)
+    state.trades.remove_offer(offer_id, offer)
     _count_offer(state, offer, -1)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from consensus.block import Block, Certificate, Header
-from consensus.errors import invariant
+from consensus.errors import fail, invariant
 from consensus.inputs import HeightContext
 from consensus.signing import Verifier
 from consensus.types import ENTRY_CREDIT, Digest, Value
@@ -180,7 +180,7 @@ def _execute(state: State, context: BlockContext, index: int, transaction: Trans
     result = HANDLERS[transaction.type](state, context, transaction)
     events = context.take_events()
     if events and result.code is not ReasonCode.OK:
-        invariant(False, f"a rejected {transaction.type.name} left events behind")
+        fail(f"a rejected {transaction.type.name} left events behind")
     return Receipt(transaction.id, result.code, result.rejections, events)
 
 

@@ -18,7 +18,7 @@ from contracts.receipts import (
 )
 from contracts.state import SINGLETON, Account, MeterOwner, State
 from contracts.trade_records import InviteUse, MeterRecord, MeterTerm
-from contracts.transaction import ChangeMeter, Join, Leave, Meter, Signature, Transaction
+from contracts.transaction import ChangeMeter, Join, Meter, Signature, Transaction
 
 MAX_MEMBERS: Final = 16_384
 """A plan that groups them all still fits a transaction: 3 bytes a member, 48 of 64 KiB (PROTOCOL 4.5)."""
@@ -50,11 +50,11 @@ def join(state: State, context: BlockContext, transaction: Transaction) -> Resul
 
 def leave(state: State, context: BlockContext, transaction: Transaction) -> Result:
     """End a membership without open contracts; the account stays, with T and N (PROTOCOL 1.7)."""
-    payload_of(transaction, Leave)
     address = transaction.sender
-    account = state.accounts.get(address)
-    if account is None or account.left_height is not None:
-        return Result(refusal_of_member(account) or ReasonCode.NOT_A_MEMBER)
+    refusal = refusal_of_member(state.accounts.get(address))
+    if refusal is not None:
+        return Result(refusal)
+    account = state.accounts.require(address)
     if account.open_contracts:
         return Result(ReasonCode.OPEN_CONTRACTS)
     members = state.totals.require(SINGLETON).members

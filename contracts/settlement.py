@@ -30,8 +30,7 @@ def settle(state: State, context: BlockContext, contract_id: Digest, contract: C
     deposit = deposit_of(terms)
     to_seller = figures.paid + deposit - figures.seller_penalty + figures.buyer_penalty
     to_buyer = value_of(terms) - figures.paid + deposit - figures.buyer_penalty + figures.seller_penalty
-    state.contracts.delete(contract_id)
-    close_contract(state, context, terms, to_seller, to_buyer, figures.delivered_wh)
+    close_contract(state, context, contract_id, contract, to_seller, to_buyer, figures.delivered_wh)
     context.emit(
         TradeSettled(
             contract_id,

@@ -20,7 +20,7 @@ from consensus.signing import TRANSACTION_DOMAIN, Signer
 from consensus.types import Address, BasisPoints, Digest, PublicKey, SignatureBytes, Unsigned, Value, Wire
 
 MAX_TRANSACTION_BYTES: Final = 65_536
-"""256 signed readings are about 45 KiB; a plan for 10 000 members 30 KiB; evidence with a 4 KiB transaction less."""
+"""256 signed readings are at most 41 KiB; a plan for 10 000 members 30 KiB; evidence with a 4 KiB transaction less."""
 MAX_OPERATORS: Final = 16
 """Of a chain (PROTOCOL 1.5): so that approvals fit a transaction and cost a few milliseconds to verify."""
 MAX_SIGNATURES: Final = MAX_OPERATORS + 2
