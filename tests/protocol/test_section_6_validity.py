@@ -126,7 +126,7 @@ def _mismatched(made: Made, bench: Bench) -> list[Proposal]:
 
 @pytest.mark.parametrize("which", range(8))
 def test_6_8_parts_that_the_signature_does_not_bind_are_dropped_and_blamed_on_nobody(which: int) -> None:
-    """6.4: the header binds everything; what does not fit it is not the primary's word, and the real one still counts."""
+    """6.4: the header binds everything; what does not fit it is not the primary's word, and the real one counts."""
     bench = Bench()
     made = bench.propose(transaction(1))
     bad = _mismatched(made, bench)[which]
