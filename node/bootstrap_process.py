@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from consensus.ed25519 import Ed25519Verifier, is_acceptable_key
 from consensus.errors import InvalidGenesis, InvalidMessage
 from consensus.parameters import DEMO, Parameters, check_parameters, resolved
-from consensus.types import Address, PublicKey, Value
+from consensus.types import MAX_TOTAL, Address, PublicKey, Value
 from contracts.genesis import Admission
 from contracts.transaction import MAX_OPERATORS
 from network.bootstrap.ballots import BallotBox
@@ -113,6 +113,10 @@ def bootstrap_settings(  # noqa: PLR0913 - one keyword a flag
         )
     if min(founding_balance, entry_balance) < 0 or max(founding_balance, entry_balance) > 10**18:
         raise ConfigurationError("a balance must be in 0..10^18 nano-units")
+    if founding_balance * members > MAX_TOTAL:
+        raise ConfigurationError(
+            "the --founding-balance of all members must not exceed 2^63 - 1 nano-units (PROTOCOL 1.2)"
+        )
     return BootstrapSettings(
         home=home,
         host=host,

@@ -40,6 +40,8 @@ POLL_MS: Final = 10_000
 """One long poll, shared among the bootstraps; what it waits for ends it at once."""
 RETRY_MS: Final = 1_000
 """Pause after a round in which no bootstrap could be reached."""
+MIN_ROUND_MS: Final = 100
+"""A round takes at least this long: a bootstrap that answers long polls at once must not keep this node busy."""
 NOT_FOUNDING: Final = ("full", "not_a_founder")
 """Refusals of a registration after which a node joins later instead."""
 
@@ -309,8 +311,7 @@ class _Attempt:
                     return await asyncio.to_thread(self._accept, raw, own)
                 except (InvalidGenesis, MalformedInput) as error:
                     self._drop(client, f"its genesis is refused: {error}")
-            if not reached:
-                await asyncio.sleep(RETRY_MS / 1_000)
+            await asyncio.sleep((MIN_ROUND_MS if reached else RETRY_MS) / 1_000)
 
     async def _register(self, client: BootstrapClient, own: Registration) -> bool:
         """Whether this bootstrap takes the node as a founder; another refusal drops it."""
@@ -375,8 +376,7 @@ class _Attempt:
                 self._tell(f"{len(pool)} of {len(genesis.members)} members have acknowledged the genesis")
                 if pool.complete:
                     return pool
-            if not reached:
-                await asyncio.sleep(RETRY_MS / 1_000)
+            await asyncio.sleep((MIN_ROUND_MS if reached else RETRY_MS) / 1_000)
 
     async def _post_acknowledgement(self, client: BootstrapClient, own: Acknowledgement) -> None:
         """Again in each round, since a bootstrap may have come later; one that has no genesis yet refuses."""

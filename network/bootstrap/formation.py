@@ -150,6 +150,7 @@ class Formation:
             raise Refused(400 if code == "malformed" else 422, code, str(error)) from error
         known = self._registrations.get(facts.public_key)
         if known == raw:
+            self._publish_when_full()
             return False
         if known is not None:
             raise Refused(
@@ -174,6 +175,7 @@ class Formation:
         return True
 
     def _publish_when_full(self) -> None:
+        """Also tried again by a repeated registration, in case the disk failed between member and genesis."""
         if self.genesis is not None or self.registered < self.announcement.members:
             return
         genesis = self._door.make_genesis(tuple(self._registrations.values()))

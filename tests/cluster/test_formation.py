@@ -96,13 +96,13 @@ async def test_four_members_reach_the_same_genesis(tmp_path: Path) -> None:
     )
     for chain in formed:
         assert chain.founder
-        assert [one.public_key for one in chain.acknowledgements] == [one.public_key for one in genesis.members]
+        assert [one.public_key for one in chain.acknowledgements] == [
+            one.public_key for one in genesis.members
+        ]
         for one in chain.acknowledgements:
             assert VERIFIER.verify(one.public_key, GENESIS_DOMAIN + chain.genesis_hash, one.signature)
     known = {record.public_key for chain in formed for record in chain.records}
     assert known == {one.public_key for one in genesis.members}
-
-
 
 
 async def test_the_bootstrap_restarts_in_the_middle_of_registration(tmp_path: Path) -> None:
@@ -161,7 +161,9 @@ async def test_a_fifth_node_fetches_the_chain_and_is_no_founder(tmp_path: Path) 
             await member(6, tmp_path, process.url, pins=Pins(genesis_hash=bytes(32)))
     assert not joiner.founder
     assert joiner.genesis_hash == formed[0].genesis_hash
-    assert {one.public_key for one in joiner.genesis.members} <= {record.public_key for record in joiner.records}
+    assert {one.public_key for one in joiner.genesis.members} <= {
+        record.public_key for record in joiner.records
+    }
 
 
 async def test_two_bootstraps_with_one_genesis_time_form_one_chain(tmp_path: Path) -> None:

@@ -59,13 +59,17 @@ class FakeChain:
 
     async def follow(self, url: str, from_height: int) -> AsyncIterator[ChainBlock]:
         self.followed.append(url)
-        height = from_height
+        given = from_height - 1
+
+        def has_more() -> bool:
+            return self.height > given or url in self.away
+
         while True:
             async with self._grown:
-                await self._grown.wait_for(lambda: self.height >= height or url in self.away)
+                await self._grown.wait_for(has_more)
             self._check(url)
-            yield self.blocks[height - 1]
-            height += 1
+            given += 1
+            yield self.blocks[given - 1]
 
     async def submit(self, url: str, transaction: bytes) -> None:
         self._check(url)

@@ -1,5 +1,7 @@
 """Keys, announcements and doors for the bootstrap's tests."""
 
+import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 from consensus.ed25519 import Ed25519Verifier
@@ -12,8 +14,18 @@ from network.bootstrap.store import FORMATION_FILE, RecordLog
 from node.bootstrap_doors import GenesisMaker
 from node.keystore import KeyPair
 
+POLL_S = 0.001
+PATIENCE_S = 10
+
 VERIFIER = Ed25519Verifier()
 NOW_MS = 1_800_000_000_000
+
+
+async def eventually(holds: Callable[[], bool]) -> None:
+    """Return once ``holds``; for what has no event of its own to wait for."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not holds():  # noqa: ASYNC110 - see above
+            await asyncio.sleep(POLL_S)
 
 
 def key(number: int) -> KeyPair:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from consensus.grouping import Score
 from consensus.parameters import Parameters
@@ -25,7 +25,7 @@ from network.bootstrap.doors import BallotFacts
 from network.bootstrap.limits import CoordinatorLimits
 from network.bootstrap.planning import FoundPlan, SearchTask
 from tests.unit.network.bootstrap.fakes import FakeChain, url_of
-from tests.unit.network.bootstrap.support import key
+from tests.unit.network.bootstrap.support import eventually, key
 
 PEOPLE = sorted(key(number).address for number in range(1, 7))
 ASSIGNMENT = (0, 0, 0, 1, 1, 1)
@@ -68,13 +68,8 @@ class Bench:
         self.tasks.append(wanted)
         return self.found
 
-    async def until(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(5):
-            while not holds():
-                await asyncio.sleep(0.001)
-
     async def reach(self) -> None:
-        await self.until(lambda: self.coordinator.view.height == self.chain.height)
+        await eventually(lambda: self.coordinator.view.height == self.chain.height)
 
 
 @contextlib.asynccontextmanager
@@ -82,7 +77,7 @@ async def running() -> AsyncIterator[Bench]:
     bench = Bench()
     await bench.chain.grow()
     task = asyncio.create_task(bench.coordinator.run())
-    await bench.until(lambda: bench.coordinator.following is not None)
+    await eventually(lambda: bench.coordinator.following is not None)
     try:
         yield bench
     finally:
@@ -134,7 +129,7 @@ async def test_the_search_sees_the_snapshot_whatever_was_traded_since() -> None:
         await chain.grow(PhaseEntered(0, ChainPhase.PLANNING))
         await chain.grow(EnergyTraded((PEOPLE[0], PEOPLE[1]), 100), CreditMoved(PEOPLE[2], -1_000))
         await chain.grow(EnergyTraded((PEOPLE[0], PEOPLE[1]), 50), MemberEntered(newcomer))
-        await bench.until(lambda: bool(bench.tasks))
+        await eventually(lambda: bool(bench.tasks))
         seen = {member.address: (member.energy_wh, member.credit) for member in bench.tasks[0].members}
         assert seen == {
             PEOPLE[0]: (550, 50_000),
@@ -151,7 +146,7 @@ async def test_a_better_plan_is_submitted_to_delegates_first() -> None:
         bench.found = FoundPlan(1, ASSIGNMENT, Score(3, 0), Score(9, 0))
         bench.chain.people = tuple(facts(address, 1, 1) for address in PEOPLE)
         await bench.chain.grow(PhaseEntered(0, ChainPhase.PLANNING))
-        await bench.until(lambda: bench.coordinator.plans_submitted == 1)
+        await eventually(lambda: bench.coordinator.plans_submitted == 1)
         assert bench.chain.submitted[0] == (url_of(PEOPLE[5]), b"plan:1:000111:3")
         assert bench.chain.submitted[1][0] == url_of(PEOPLE[2])
         assert len(bench.chain.submitted) == LIMITS.submit_to
@@ -163,7 +158,7 @@ async def test_a_kept_built_in_plan_submits_nothing() -> None:
     async with running() as bench:
         bench.chain.people = tuple(facts(address, 1, 1) for address in PEOPLE)
         await bench.chain.grow(PhaseEntered(0, ChainPhase.PLANNING))
-        await bench.until(
+        await eventually(
             lambda: bench.coordinator.plan is not None and bench.coordinator.plan.state != "searching"
         )
         assert bench.coordinator.plan is not None
@@ -184,7 +179,7 @@ async def test_ballots_go_out_in_one_batch_and_again_when_nobody_took_them() -> 
         await asyncio.sleep(0.02)
         assert bench.coordinator.box.waiting == 2
         chain.away = set()
-        await bench.until(lambda: bench.coordinator.ballots_submitted == 2)
+        await eventually(lambda: bench.coordinator.ballots_submitted == 2)
         assert chain.submitted[0][1] == b"ballots:" + bytes((0, 1, 1, 2)) + b"|" + bytes((3, 1, 1, 4))
         assert bench.coordinator.box.waiting == 0
         assert following is not None
@@ -197,7 +192,7 @@ async def test_another_member_is_followed_when_one_goes_away() -> None:
         await bench.chain.grow()
         await bench.reach()
         await bench.chain.lose(first)
-        await bench.until(lambda: bench.coordinator.following not in (None, first))
+        await eventually(lambda: bench.coordinator.following not in (None, first))
         await bench.chain.grow(MemberEntered(PEOPLE[0]))
         await bench.reach()
         assert PEOPLE[0] in bench.coordinator.view.joined
@@ -210,7 +205,7 @@ async def test_heights_that_nobody_else_has_are_forgotten() -> None:
         first = bench.coordinator.following
         assert first is not None
         await bench.chain.lose(first)
-        await bench.until(
+        await eventually(
             lambda: bench.coordinator.view.height < 10**6 and bench.coordinator.following is not None
         )
         await bench.chain.grow()

@@ -9,6 +9,7 @@ from contracts.genesis import Registration, check_genesis, genesis_codec
 from network.bootstrap.errors import Refused, StoreUnusable
 from network.bootstrap.formation import Stage, different_fields
 from network.bootstrap.records import acknowledge
+from network.bootstrap.store import RecordKind
 from tests.unit.network.bootstrap.support import (
     VERIFIER,
     Opened,
@@ -102,7 +103,6 @@ def test_acknowledgements_are_checked_and_complete_the_formation(tmp_path: Path)
     for number in (1, 2, 3):
         assert formation.acknowledge(encode(acknowledge(genesis_hash, key(number))))
     assert not formation.acknowledge(encode(acknowledge(genesis_hash, key(1))))
-    assert formation.stage is Stage.ACKNOWLEDGING
     assert formation.missing_acknowledgements() == [key(4).public_key]
     formation.acknowledge(encode(acknowledge(genesis_hash, key(4))))
     assert formation.stage is Stage.FORMED
@@ -143,7 +143,7 @@ def test_a_restart_after_any_step_takes_up_where_it_was(tmp_path: Path, steps: i
 
 def test_a_home_with_another_formation_is_refused(tmp_path: Path) -> None:
     Opened(tmp_path).log.close()
-    with pytest.raises(StoreUnusable, match="members 4 / 5"):
+    with pytest.raises(StoreUnusable, match=r"members 4 / 5"):
         Opened(tmp_path, announcement(members=5))
 
 
@@ -152,3 +152,26 @@ def test_differences_are_named_one_by_one() -> None:
     assert "chain_name village / town" in shown
     assert "members 4 / 7" in shown
     assert different_fields(announcement(), announcement()) == ""
+
+
+def test_a_failed_disk_loses_nothing_and_a_repeated_registration_heals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last member is stored, the genesis is not: the same registration again publishes it."""
+    opened = Opened(tmp_path)
+    for number in (1, 2, 3):
+        opened.formation.register(registered(number))
+    append = opened.log.append
+
+    def failing(kind: RecordKind, content: bytes, *, durable: bool = True) -> None:
+        if kind is RecordKind.GENESIS:
+            raise OSError("no space left")
+        append(kind, content, durable=durable)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(opened.log, "append", failing)
+        with pytest.raises(OSError, match="no space"):
+            opened.formation.register(registered(4))
+    assert opened.formation.genesis is None
+    assert not opened.formation.register(registered(4))
+    assert opened.formation.stage is Stage.ACKNOWLEDGING

@@ -10,9 +10,9 @@ from network.bootstrap.planning import FoundPlan, SearchTask, search, search_tas
 from tests.unit.network.bootstrap.support import key
 
 
-def members(energies: list[int], credits: list[int] | None = None) -> tuple[GroupingMember, ...]:
+def members(energies: list[int], credit: list[int] | None = None) -> tuple[GroupingMember, ...]:
     addresses = sorted(key(number).address for number in range(1, len(energies) + 1))
-    levels = credits or [50_000] * len(energies)
+    levels = credit or [50_000] * len(energies)
     return tuple(
         GroupingMember(address, energy, level)
         for address, energy, level in zip(addresses, energies, levels, strict=True)

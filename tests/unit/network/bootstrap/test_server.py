@@ -27,7 +27,7 @@ from network.bootstrap.waiters import LongPolls
 from network.bootstrap.watch import Watch
 from network.limits import RateLimit
 from tests.unit.network.bootstrap.fakes import FakeChain, url_of
-from tests.unit.network.bootstrap.support import VERIFIER, Opened, key, registered
+from tests.unit.network.bootstrap.support import VERIFIER, Opened, eventually, key, registered
 from tests.unit.network.bootstrap.test_coordinator import LIMITS, STRICT, Readable, Written
 
 PEOPLE = sorted(key(number).address for number in range(1, 5))
@@ -43,9 +43,7 @@ class Bench:
         self.opened.formation._on_change = self.polls.wake
         self.service = BootstrapService(
             formation=self.opened.formation,
-            directory=Directory(
-                verifier=VERIFIER, log=self.opened.log, is_member=lambda key: self.service.is_member(key)
-            ),
+            directory=Directory(verifier=VERIFIER, log=self.opened.log, is_member=self._is_member),
             record_log=self.opened.log,
             polls=self.polls,
             coordinate=lambda genesis, apis, members: self.coordination(apis, members),
@@ -70,13 +68,24 @@ class Bench:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server.port}"
 
+    def _is_member(self, public_key: bytes) -> bool:
+        return self.service.is_member(public_key)
+
+    async def coordinated(self) -> Coordination:
+        await eventually(lambda: self.service.coordination is not None)
+        coordination = self.service.coordination
+        assert coordination is not None
+        return coordination
+
     def form(self) -> None:
         for number in (1, 2, 3, 4):
             self.opened.formation.register(registered(number))
         genesis_hash = self.opened.formation.genesis_hash or b""
         for number in (1, 2, 3, 4):
             self.opened.formation.acknowledge(encode(acknowledge(genesis_hash, key(number))))
-            self.service.directory.post_api(encode(sign_api_record(key(number), 1, url_of(key(number).address))))
+            self.service.directory.post_api(
+                encode(sign_api_record(key(number), 1, url_of(key(number).address)))
+            )
 
 
 @contextlib.asynccontextmanager
@@ -131,12 +140,10 @@ async def test_a_long_poll_returns_when_the_genesis_appears(tmp_path: Path) -> N
         assert await client.genesis(wait_ms=1) is None
         assert await client.acknowledgements() is None
         waiting = [asyncio.create_task(client.genesis(wait_ms=MAX_WAIT_MS)) for _ in range(5)]
-        async with asyncio.timeout(5):
-            while bench.polls.waiting < 5:
-                await asyncio.sleep(0.001)
-            for number in (1, 2, 3, 4):
-                await client.register(registered(number))
-            found = await asyncio.gather(*waiting)
+        await eventually(lambda: bench.polls.waiting == 5)
+        for number in (1, 2, 3, 4):
+            await client.register(registered(number))
+        found = await asyncio.gather(*waiting)
         assert set(found) == {bench.opened.formation.genesis}
         assert bench.polls.waiting == 0
 
@@ -144,9 +151,7 @@ async def test_a_long_poll_returns_when_the_genesis_appears(tmp_path: Path) -> N
 async def test_too_many_waiters_are_sent_away_with_a_time(tmp_path: Path) -> None:
     async with serving(tmp_path, max_waiters_per_host=2) as (bench, client, session):
         waiting = [asyncio.create_task(client.genesis(wait_ms=MAX_WAIT_MS)) for _ in range(2)]
-        async with asyncio.timeout(5):
-            while bench.polls.waiting < 2:
-                await asyncio.sleep(0.001)
+        await eventually(lambda: bench.polls.waiting == 2)
         async with session.get(f"{bench.url}/v1/genesis?wait_ms=1000") as response:
             assert response.status == 429
             assert response.headers["Retry-After"] == "2"
@@ -207,18 +212,15 @@ async def test_a_formed_chain_is_coordinated(tmp_path: Path) -> None:
                 address, 1, 0, 0, ChainPhase.RUNNING, place != 1, "member", ()
             )
         bench.form()
-        async with asyncio.timeout(5):
-            while bench.service.coordination is None or bench.service.coordination.coordinator.following is None:
-                await asyncio.sleep(0.001)
-        view = bench.service.coordination.coordinator.view
+        coordinator = (await bench.coordinated()).coordinator
+        await eventually(lambda: coordinator.following is not None)
+        view = coordinator.view
         assert (await get(session, f"{bench.url}/readyz"))[0] == 200
         await bench.chain.grow(PhaseEntered(0, ChainPhase.PLANNING))
         await bench.chain.grow(
             GroupsFixed(1, tuple(PEOPLE), (0, 0, 1, 1), 0, 0, False), PhaseEntered(0, ChainPhase.VOTING)
         )
-        async with asyncio.timeout(5):
-            while view.height < 3:
-                await asyncio.sleep(0.001)
+        await eventually(lambda: view.height == 3)
         _, election = await get(session, f"{bench.url}/v1/election")
         assert election["phase"] == "voting"
         assert election["voting"]["until_ms"] == election["voting"]["from_ms"] + 5_000
@@ -231,10 +233,7 @@ async def test_ballots_are_taken_in_batches_and_answered_one_by_one(tmp_path: Pa
     async with serving(tmp_path) as (bench, client, session):
         await bench.chain.grow()
         bench.form()
-        async with asyncio.timeout(5):
-            while bench.service.coordination is None:
-                await asyncio.sleep(0.001)
-        coordinator = bench.service.coordination.coordinator
+        coordinator = (await bench.coordinated()).coordinator
         coordinator.box.open(1, dict.fromkeys(sorted(key(number).address for number in range(1, 7)), 0))
         good, bad = bytes((0, 1, 1, 2)), bytes((0, 7, 1, 2))
         async with session.post(
@@ -246,22 +245,18 @@ async def test_ballots_are_taken_in_batches_and_answered_one_by_one(tmp_path: Pa
         assert answers[1]["code"] == "ballot_epoch"
         with pytest.raises(Refused, match="not for epoch 7"):
             await client.post_ballots([bad])
-        with pytest.raises(Refused, match="not a valid encoding|longer|length"):
+        with pytest.raises(Refused, match=r"not a valid encoding"):
             await client.post_ballots([good] * 129)
-        async with asyncio.timeout(5):
-            while not bench.chain.submitted:
-                await asyncio.sleep(0.001)
+        await eventually(lambda: bool(bench.chain.submitted))
         assert bench.chain.submitted[0][1] == b"ballots:" + good
 
 
 async def test_watch_and_metrics_are_readable(tmp_path: Path) -> None:
     async with serving(tmp_path) as (bench, _, session):
         bench.form()
-        async with asyncio.timeout(5):
-            while bench.service.coordination is None:
-                await asyncio.sleep(0.001)
+        watch_of_members = (await bench.coordinated()).watch
         bench.chain.away = {url_of(address) for address in PEOPLE}
-        await bench.service.coordination.watch.look()
+        await watch_of_members.look()
         _, watch = await get(session, f"{bench.url}/v1/watch")
         assert [line["condition"] for line in watch["members"]] == ["down"] * 4
         _, table = await get(session, f"{bench.url}/v1/watch?format=table")
