@@ -1,12 +1,13 @@
 """The state tree: 4 096 sorted buckets under three 16-ary levels, with membership and absence proofs (PROTOCOL 9.5).
 
 ``key hash = H("state.key", key)``; its first 12 bits choose the bucket. ``leaf = H("state.leaf", value)``.
-``bucket = H("state.bucket", key hash || leaf, ... in key-hash order)``; ``node = H("state.node", 16 children)``; the root is
-the single node above three levels. An update touches its bucket and three nodes, whatever the size of the state, and
+``bucket = H("state.bucket", key hash || leaf, ... in key-hash order)``; ``node = H("state.node", 16 children)``; the
+root is the single node above three levels. An update touches its bucket and three nodes, whatever the size of the state, and
 one wide hash costs less in Python than a tall binary path.
 """
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Final
 
 from consensus.encoding import Codec
@@ -103,7 +104,7 @@ def verify_state_proof(root: Digest, proof: StateProof) -> bool:
     """Whether ``proof`` holds under ``root``: presence with exactly ``value``, or absence if it is None."""
     key_hash = tagged_hash("state.key", proof.key)
     hashes = [entry.key_hash for entry in proof.bucket]
-    if any(a >= b for a, b in zip(hashes, hashes[1:], strict=False)) or len(proof.siblings) != _LEVELS:
+    if any(a >= b for a, b in pairwise(hashes)) or len(proof.siblings) != _LEVELS:
         return False
     leaves = {entry.key_hash: entry.leaf for entry in proof.bucket}
     expected = None if proof.value is None else tagged_hash("state.leaf", proof.value)
