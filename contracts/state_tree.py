@@ -2,8 +2,8 @@
 
 ``key hash = H("state.key", key)``; its first 12 bits choose the bucket. ``leaf = H("state.leaf", value)``.
 ``bucket = H("state.bucket", key hash || leaf, ... in key-hash order)``; ``node = H("state.node", 16 children)``; the
-root is the single node above three levels. An update touches its bucket and three nodes, whatever the size of the state, and
-one wide hash costs less in Python than a tall binary path.
+root is the single node above three levels. An update touches its bucket and three nodes, whatever the size of the
+state, and one wide hash costs less in Python than a tall binary path.
 """
 
 from collections.abc import Mapping
