@@ -3,9 +3,13 @@
 import random
 from itertools import count
 
-from consensus.grouping import GroupingMember, Score, check_plan, score
+from consensus.grouping import GroupingMember, Score, check_plan, score, seed_of
 from consensus.parameters import DEMO, Parameters, resolved
 from consensus.planner import plan as built_in_plan
+from contracts.epoch_state import register_epoch_tables
+from contracts.plans import grouping_members
+from contracts.snapshot import group_total, put_snapshot
+from contracts.state import Account, State, number_key
 from network.bootstrap.planning import FoundPlan, SearchTask, search, search_task
 from tests.unit.network.bootstrap.support import key
 
@@ -90,3 +94,26 @@ def test_dormant_members_are_left_out_unless_too_few_remain() -> None:
     assert search_task(6, mixed, bytes(32), parameters).members == people[1:]
     idle = [(member, 1 if place < 6 else 5) for place, member in enumerate(people)]
     assert search_task(6, idle, bytes(32), parameters).members == people
+
+
+def test_the_ledgers_own_snapshot_gives_the_same_task() -> None:
+    """Who is eligible, and the seed, are what `contracts.snapshot` says, whoever is dormant (PROTOCOL 4.3, 4.6)."""
+    parameters = resolved(DEMO, 12)
+    for seed in range(20):
+        randomness = random.Random(seed)
+        state = State(parameters.slot_ms)
+        register_epoch_tables(state)
+        epoch = randomness.randrange(1, 9)
+        present = []
+        for member in members([randomness.randrange(100) for _ in range(12)]):
+            active = randomness.randrange(epoch)
+            present.append((member, active))
+            account = Account(bytes(32), 0, member.credit, member.energy_wh, 0, 0, active, None)
+            state.accounts.put(member.address, account)
+        block_hash = randomness.randbytes(32)
+        put_snapshot(state, parameters, epoch, 5, seed_of(block_hash))
+        snapshot = state.epoch.snapshots.require(number_key(epoch))
+        wanted = search_task(epoch, present, block_hash, parameters)
+        assert wanted.members == grouping_members(snapshot)
+        assert wanted.group_total == group_total(snapshot, parameters)
+        assert wanted.seed == snapshot.seed
