@@ -14,6 +14,7 @@ import structlog
 from consensus.ed25519 import Ed25519Verifier
 from consensus.encoding import encode
 from consensus.errors import InvariantViolation
+from consensus.inputs import Resume
 from consensus.types import Value
 from contracts.genesis import Genesis
 from contracts.transaction import Ballot, Join
@@ -29,6 +30,7 @@ from node.config import NodeConfig
 from node.formation import exchange_records
 from node.keystore import KeyPair
 from node.member import MemberNode, software_version
+from node.resume import Permission
 from node.runtime import Runtime
 
 EXCHANGE_S: Final = 60.0
@@ -58,12 +60,20 @@ class NodeProcess:
         key: KeyPair,
         records: Iterable[AddressRecord] = (),
         join: Join | None = None,
+        meter: KeyPair | None = None,
+        resume: Permission | None = None,
     ) -> None:
-        """``records``: address records from a directory; ``join``: submitted while this key is no member."""
+        """``records``: address records from a directory; ``join``: submitted while this key is no member.
+
+        ``meter``: the meter's key, if readings are to be signed here (POST /v1/readings without signature).
+        ``resume``: checked permission of the operators to sign again at a height (PROTOCOL 6.5).
+        """
         self.home = home
         self.config = config
         self._key = key
         self._join = join
+        self._meter = meter
+        self._resume = resume
         self._clock = SystemClock()
         self._parts = NodeParts(
             home=home,
@@ -88,7 +98,9 @@ class NodeProcess:
         try:
             self._peer_port = await self._parts.start(runtime)
             self.member.start()
-            self._api = await serve(self.member, self.config.api)
+            if self._resume is not None:
+                runtime.post(Resume, self._resume.height, self._resume.first_view)
+            self._api = await serve(self.member, self.config.api, meter=self._meter)
         except BaseException:
             self.member.stop()
             await runtime.close()
@@ -190,7 +202,7 @@ class NodeProcess:
         return sign_record(self._key, self._clock.now().wall_ms, endpoint)
 
 
-async def run_node(
+async def run_node(  # noqa: PLR0913 - what a node is made of
     *,
     home: Path,
     config: NodeConfig,
@@ -198,13 +210,24 @@ async def run_node(
     key: KeyPair,
     records: Iterable[AddressRecord] = (),
     join: Join | None = None,
+    meter: KeyPair | None = None,
+    resume: Permission | None = None,
     on_started: Callable[[Started], None] | None = None,
 ) -> None:
     """Run a node until SIGTERM or SIGINT; raises what made it stop by itself.
 
     On a broken invariant the circumstances are written into ``home``. Use it with `uvloop.run` for speed.
     """
-    process = NodeProcess(home=home, config=config, genesis=genesis, key=key, records=records, join=join)
+    process = NodeProcess(
+        home=home,
+        config=config,
+        genesis=genesis,
+        key=key,
+        records=records,
+        join=join,
+        meter=meter,
+        resume=resume,
+    )
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
