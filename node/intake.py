@@ -5,9 +5,10 @@ for its window and its id. Nothing here is done per transaction that could be do
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Final
 
+from consensus.block import full_hash
 from consensus.errors import MalformedInput
 from consensus.types import Digest, PublicKey
 from contracts.transaction import MAX_TRANSACTION_BYTES, Transaction, decode_transaction
@@ -185,6 +186,8 @@ class Intake:
         """Take transactions from a peer. One that no honest node passes on costs the peer its connection."""
         entries: list[Entry] = []
         for raw in raws:
+            if self._pool.has_seen(full_hash(raw)):
+                continue  # a copy costs a hash, not a decode
             judged = self._judge(raw)
             if isinstance(judged, Entry):
                 entries.append(judged)
@@ -239,13 +242,21 @@ class Intake:
             entry.resent_ms = now_ms
             entry.relayed_to = max(entry.relayed_to, holders)
 
-    def resend_waiting(self) -> None:
-        """Send again to all delegates what has waited too long: who told only some cannot censor or accuse (6.7)."""
-        request_timeout_ms = self._ledger.genesis.parameters.request_timeout_ms
-        due = self._pool.due_for_relay(self._clock.now().monotonic_ms, request_timeout_ms)
-        if due:
-            self._gossip.resend([entry.transaction.raw for entry in due])
-            self._note_relayed(due)
+    def relay_left_out(self, included: Container[Digest], before_ms: int) -> None:
+        """A block with room left out what has long been here: send it to all delegates (again), PROTOCOL 6.7.
+
+        So nobody who told only some can censor, or make this node accuse a primary that never had it. Under load, when
+        blocks are full and everybody waits, nothing is sent twice.
+        """
+        entries = self._pool.left_out(included, before_ms)
+        if entries:
+            self._gossip.resend([entry.transaction.raw for entry in entries])
+            self._note_relayed(entries)
+
+    def block_decided(self, included: Container[Digest]) -> None:
+        """The same for who sees only decided blocks: once two request timeouts have passed."""
+        timeout_ms = self._ledger.genesis.parameters.request_timeout_ms
+        self.relay_left_out(included, self._clock.now().monotonic_ms - 2 * timeout_ms)
 
 
 class Waiters:

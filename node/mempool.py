@@ -27,6 +27,8 @@ STRANGERS_SHARE: Final = 8
 """Senders that are no members share an eighth of the pool: keys cost nothing, so each alone may not have a share."""
 MAX_RELAYED: Final = 1_024
 """Entries sent on at a time: a batch of gossip."""
+MAX_GONE: Final = 16_384
+"""References of the last few blocks, 2 MiB."""
 MAX_EXPIRED: Final = 65_536
 """Ids of which "expired" is remembered; an older one is "unknown", which is true as well."""
 
@@ -124,6 +126,8 @@ class Mempool:
         """Entries by ``valid_until`` in whole seconds."""
         self._swept_second: int | None = None
         self._expired: dict[Digest, None] = {}
+        self._gone: dict[Digest, None] = {}
+        """References that left lately, so that a late copy is not even decoded."""
 
     # ---- on the way in
 
@@ -179,6 +183,10 @@ class Mempool:
     def is_checking(self, reference: Digest) -> bool:
         """Whether these very bytes are on their way in."""
         return reference in self._checking
+
+    def has_seen(self, reference: Digest) -> bool:
+        """Whether these very bytes are here, on their way in, or left lately."""
+        return reference in self._by_reference or reference in self._checking or reference in self._gone
 
     def is_expired(self, transaction_id: Digest) -> bool:
         """Whether it left because a decided header's time passed its window."""
@@ -252,23 +260,18 @@ class Mempool:
                 if entry.transaction.id not in included:
                     yield _pool_entry(entry)
 
-    def due_for_relay(self, now_ms: int, request_timeout_ms: int) -> list[Entry]:
-        """Entries to be sent to all delegates (again): at most a message's worth, oldest first.
+    def left_out(self, included: Container[Digest], before_ms: int) -> list[Entry]:
+        """Entries that a block with room left out though they came, or were last sent on, before ``before_ms``.
 
-        One that came from a peer is sent on after half the request timeout, so that nobody can make this node accuse a
-        primary that never had it; what still waits is sent again every two request timeouts, for who has restarted.
+        Whoever proposed it seems not to have them: at most a message's worth, oldest first.
         """
         found: list[Entry] = []
-        for entry in (*self._priority.entries.values(), *self._ordinary.entries.values()):
-            last_ms = entry.resent_ms
-            if last_ms is None:
-                due = now_ms - entry.received_ms >= request_timeout_ms // 2
-            else:
-                due = now_ms - last_ms >= 2 * request_timeout_ms
-            if due:
-                found.append(entry)
-                if len(found) == MAX_RELAYED:
+        for room in (self._priority, self._ordinary):
+            for entry in room.entries.values():
+                if entry.received_ms > before_ms or len(found) == MAX_RELAYED:
                     break
+                if (entry.resent_ms or 0) <= before_ms and entry.transaction.id not in included:
+                    found.append(entry)
         return found
 
     def decided(self, ids: Iterable[Digest], header_time_ms: int) -> list[Digest]:
@@ -277,7 +280,10 @@ class Mempool:
             entry = self.get(transaction_id)
             if entry is not None:
                 self._remove(entry)
-        return self._expire(header_time_ms)
+        expired = self._expire(header_time_ms)
+        while len(self._gone) > MAX_GONE:
+            del self._gone[next(iter(self._gone))]
+        return expired
 
     def _expire(self, header_time_ms: int) -> list[Digest]:
         expired: list[Digest] = []
@@ -306,6 +312,7 @@ class Mempool:
         del room.entries[transaction.id]
         room.vacate(entry)
         del self._by_reference[transaction.reference]
+        self._gone[transaction.reference] = None
         second = transaction.valid_until_ms // 1_000
         bucket = self._by_second[second]
         del bucket[transaction.id]

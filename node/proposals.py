@@ -5,7 +5,7 @@ the proposal, then from the other delegates in turn, until they are there or the
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Final
 
 from consensus.block import Block, Header, full_hash
@@ -13,9 +13,10 @@ from consensus.complaint import ProposedBlock, overlooked, proposal_wait_ms
 from consensus.effects import CheckProposal
 from consensus.errors import MalformedInput
 from consensus.inputs import Offending, Overlooked
+from consensus.parameters import Parameters
 from consensus.proposal import removals_size
 from consensus.types import Digest, PublicKey, Value
-from contracts.transaction import Transaction, decode_transaction
+from contracts.transaction import MAX_TRANSACTION_BYTES, Transaction, decode_transaction
 from contracts.validation import InvalidTransaction, check_block_transactions, check_window
 from network.links import Links
 from network.wire import (
@@ -79,8 +80,12 @@ class ProposalChecks:
         clock: Clock,
         own_key: PublicKey,
         answer: Callable[[CheckedProposal], None],
+        on_left_out: Callable[[Container[Digest], int], None],
     ) -> None:
-        """``answer`` is called on the loop, later or from within `check`."""
+        """``answer`` is called on the loop, later or from within `check`.
+
+        ``on_left_out`` is told what a proposal with room holds, and since when what it lacks must have been here.
+        """
         self._ledger = ledger
         self._pool = pool
         self._checks = checks
@@ -88,6 +93,7 @@ class ProposalChecks:
         self._clock = clock
         self._own_key = own_key
         self._answer = answer
+        self._on_left_out = on_left_out
         self._gathering: dict[Digest, _Gathering] = {}
         self._transactions: dict[Digest, tuple[Transaction, ...]] = {}
         """Of judged and valid blocks, by block digest."""
@@ -316,6 +322,8 @@ class ProposalChecks:
         )
         waiting = self._pool.complaint_entries(included, gathering.held_ms - parameters.request_timeout_ms)
         left_out = overlooked(waiting, proposed, gathering.held_ms, parameters)
+        if has_room(proposed.transaction_count, proposed.size_bytes, parameters):
+            self._on_left_out(included, gathering.held_ms - parameters.request_timeout_ms // 2)
         if not transactions:
             return left_out, None
         oldest_ms = min(arrivals, default=gathering.held_ms)
@@ -346,3 +354,11 @@ class ProposalChecks:
         gathering = self._gathering.pop(digest)
         if gathering.timer is not None:
             gathering.timer.cancel()
+
+
+def has_room(count: int, size_bytes: int, parameters: Parameters) -> bool:
+    """Whether a block of ``count`` transactions and ``size_bytes`` could have held any other transaction."""
+    return (
+        count < parameters.max_block_transactions
+        and size_bytes + MAX_TRANSACTION_BYTES <= parameters.max_block_bytes
+    )

@@ -92,7 +92,7 @@ from node.journal import Journal
 from node.ledger import AppliedBlock, Ledger
 from node.mempool import Mempool
 from node.peering import Peering
-from node.proposals import CheckedProposal, ProposalChecks
+from node.proposals import CheckedProposal, ProposalChecks, has_room
 from node.verification import SignatureChecks
 
 QUEUE_HIGH: Final = 8_192
@@ -181,6 +181,7 @@ class Runtime:
             clock=clock,
             own_key=self.own_key,
             answer=self._proposal_checked,
+            on_left_out=self.intake.relay_left_out,
         )
         self.peering = peering
         self.book = book
@@ -238,8 +239,6 @@ class Runtime:
         if self._abstain_height < 0:
             self.abstention.begin()
         self._every(ASK_MS, self.abstention.tick)
-        timeout_ms = self.ledger.genesis.parameters.request_timeout_ms
-        self._every(max(50, timeout_ms // 4), self.intake.resend_waiting)
 
     async def close(self) -> None:
         """Stop timers and threads, say goodbye to peers, close journal and ledger."""
@@ -540,6 +539,9 @@ class Runtime:
         self._post_first(Advanced, self.ledger.context)
         self.synchronizer.decided(applied.height, applied.certified)
         self._tell_pool()
+        size = sum(len(transaction.raw) for transaction in applied.transactions)
+        if has_room(len(applied.transactions), size, self.ledger.genesis.parameters):
+            self.intake.block_decided(frozenset(ended))
         for listener in self.on_applied:
             listener(applied)
         self.waiters.settle(ended)

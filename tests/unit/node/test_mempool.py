@@ -244,7 +244,27 @@ def test_complaint_sees_only_what_waited_long_and_was_left_out() -> None:
         (relayed.transaction.id, True, False),
         (unrelayed.transaction.id, False, True),
     }
-    assert target.unrelayed(130) == [unrelayed, included]
+
+
+def test_left_out_are_those_that_came_or_were_sent_on_before() -> None:
+    target = pool()
+    old, sent, included = (put(target, transaction(n), received_ms=n) for n in range(3))
+    sent.resent_ms = 400
+    put(target, transaction(9), received_ms=450)
+    assert target.left_out({included.transaction.id}, 399) == [old]
+    assert target.left_out({included.transaction.id}, 400) == [old, sent]
+    assert target.left_out((), 400) == [old, sent, included]
+
+
+def test_copies_of_what_left_lately_are_known_within_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mempool_module, "MAX_GONE", 1)
+    target = pool()
+    first, second, waiting = (put(target, transaction(n)).transaction for n in range(3))
+    assert target.has_seen(first.reference)
+    target.decided([first.id], 0)
+    assert target.has_seen(first.reference)
+    target.decided([second.id], 0)
+    assert [target.has_seen(item.reference) for item in (first, second, waiting)] == [False, True, True]
 
 
 def test_oldest_is_that_of_both_classes() -> None:
