@@ -22,7 +22,7 @@ from consensus.own_votes import Signed
 from consensus.parameters import Parameters
 from consensus.parent_commits import ParentCommits
 from consensus.signing import Signer, Verifier
-from consensus.timers import Backoff
+from consensus.timers import GATHER, Backoff
 from consensus.types import Address, Digest, PublicKey
 
 ANSWERED_SENDERS = 256
@@ -145,6 +145,14 @@ class Core:
         height.fetching[digest] = None
         others = tuple(key for key in holders if key != self.public_key)
         self.emit(FetchBlock(height.context.height, digest, others))
+
+    def seek_block(self, digest: Digest, holders: tuple[PublicKey, ...]) -> None:
+        """Fetch a block that a certificate names; one whose transactions are being gathered gets a moment first."""
+        if self.height.is_gathering(digest) and not self.height.gathering_overdue:
+            if GATHER not in self.timers:
+                self.set_timer(GATHER, self.parameters.view_timeout_ms // 4)
+            return
+        self.fetch_block(digest, holders)
 
     # ------------------------------------------------------------------ timers
 

@@ -9,7 +9,7 @@ from consensus.inputs import BlockFetched
 from consensus.messages import Commit
 from consensus.parent_commits import ParentCommits
 from consensus.proposal import block_is_whole
-from consensus.timers import GATHER, KINDS
+from consensus.timers import KINDS
 from consensus.types import Digest
 
 
@@ -37,7 +37,7 @@ def decide(core: Core) -> bool:
         return False
     block = height.blocks.get(certificate.digest)
     if block is None:
-        _seek_certified(core, certificate)
+        core.seek_block(certificate.digest, tuple(item.signer for item in certificate.signatures))
         return False
     _check_against_ledger(core, block.header)
     signatures = signatures_of(certificate)
@@ -64,15 +64,6 @@ def _formed(core: Core) -> Certificate | None:
         signatures = {signer: vote.signature for signer, vote in height.commits.votes(view, digest).items()}
         return make_certificate(height.decision_on(digest), view, signatures)
     return None
-
-
-def _seek_certified(core: Core, certificate: Certificate) -> None:
-    """A certified block that is not held is fetched; one whose transactions are being gathered gets a moment first."""
-    if core.height.is_gathering(certificate.digest) and not core.height.gathering_overdue:
-        if GATHER not in core.timers:
-            core.set_timer(GATHER, core.parameters.view_timeout_ms // 4)
-        return
-    core.fetch_block(certificate.digest, tuple(item.signer for item in certificate.signatures))
 
 
 def _own_commit(core: Core, view: int, digest: Digest) -> Commit | None:

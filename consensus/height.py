@@ -234,7 +234,7 @@ class HeightState:
                 case BlockRecord():
                     digest = record.block.header.digest()
                     self.journaled[digest] = None
-                    self.hold(record.block, digest)
+                    self.blocks.setdefault(digest, record.block)
                 case PreparedRecord():
                     held = self.prepared
                     if held is None or held.pre_prepare.view < record.certificate.pre_prepare.view:

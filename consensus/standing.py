@@ -192,12 +192,11 @@ def _keep_for_next(core: Core, sender: PublicKey, message: ConsensusMessage) -> 
     following = height.context.next_delegates
     if following.position_of_key(sender) is None or place_of(message)[1] > MAX_VIEW:
         raise InvalidMessage("the sender holds no seat at the next height")
-    core.next_height.keep(sender, message)
-    if height.decided is not None:
-        return
-    if isinstance(message, Proposal) and message.last_commit is not None and height.certificate is None:
+    undecided = height.decided is None
+    if undecided and isinstance(message, Proposal) and height.certificate is None:
         _learn_certificate(core, message)
-    if len(core.next_height.senders) > following.faults:
+    core.next_height.keep(sender, message)
+    if undecided and len(core.next_height.senders) > following.faults:
         _fetch_decided(core, core.next_height.senders)
 
 

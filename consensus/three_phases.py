@@ -284,7 +284,10 @@ def commit(core: Core) -> bool:
     if prepared is None or height.decided is not None or not core.voting:
         return False
     view, digest = prepared.pre_prepare.view, prepared.pre_prepare.digest
-    if view != height.view or view in height.own.commits or digest not in height.blocks:
+    if view != height.view or view in height.own.commits:
+        return False
+    if digest not in height.blocks:
+        core.seek_block(digest, tuple(item.signer for item in prepared.prepares))
         return False
     vote = core.sign(Commit, view, digest)
     records = (*height.records_of(digest), PreparedRecord(height.context.height, prepared))

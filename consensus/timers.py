@@ -15,7 +15,7 @@ BATCH: Final = "batch"
 CLOCK: Final = "clock"
 """Until this node's clock reaches the time of a proposal that is ahead of it (PROTOCOL 6.8)."""
 GATHER: Final = "gather"
-"""Until a certified block whose transactions are still being gathered is asked for whole."""
+"""Until a block that a certificate names, whose transactions are still being gathered, is asked for whole."""
 
 KINDS: Final = (VIEW, RESEND, EMPTY, BATCH, CLOCK, GATHER)
 

@@ -290,7 +290,7 @@ def test_6_6_a_primary_that_lacks_the_chosen_block_fetches_it_first() -> None:
     made = make_proposal(bench.context, bench.signers[0], transaction(1))
     bench.node.receive(view_change(bench.signers[0], 1, 1, certificate_of(bench, made)))
     effects = bench.node.receive(view_change(bench.signers[2], 1, 1))
-    fetch = of_kind(effects, FetchBlock)[0]
+    fetch = of_kind(bench.node.effects, FetchBlock)[0]
     assert fetch.digest == made.digest
     assert set(fetch.holders) == {bench.signers[2].public_key, bench.signers[3].public_key}
     assert sent_of(effects, NewView)
