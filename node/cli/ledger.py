@@ -44,7 +44,7 @@ def verify(
 @app.command("compare")
 @command
 def compare(
-    urls: Annotated[list[str], typer.Argument(metavar="URL...", help="Two nodes or more.")],
+    urls: Annotated[list[str], typer.Argument(metavar="URL", help="Two nodes or more.")],
     json: JsonOption = False,
 ) -> None:
     """Whether nodes hold the same chain: block hash and state root at the greatest height that all have."""

@@ -20,9 +20,12 @@ API_OFFSET: Final = 11
 PEER_OFFSET: Final = 51
 MAX_MEMBERS: Final = 40
 """The port ranges of API and peers stay apart, and one machine is enough for no more."""
+LINKS_PER_NODE: Final = 100
+"""With ``--via-base-port P`` node i dials node j at P + 100 * i + j; P itself is the proxies' control port."""
 READY_TIMEOUT_S: Final = 120.0
 STOP_TIMEOUT_S: Final = 10.0
 FILE: Final = "localnet.json"
+HONEST: Final = "honest"
 LOG_FILE: Final = "log"
 
 
@@ -37,6 +40,8 @@ class Place(msgspec.Struct):
     command: list[str]
     """How it was started; the same again restarts it."""
     peer_port: int = 0
+    behaviour: str = HONEST
+    """What runs there: `HONEST`, or what a fault script put in its place."""
 
 
 class Network(msgspec.Struct):
@@ -47,6 +52,13 @@ class Network(msgspec.Struct):
     groups: int
     bootstrap: Place
     nodes: list[Place]
+    via_base_port: int = 0
+    """Where proxies stand on every link, see `LINKS_PER_NODE`; 0: the nodes dial one another."""
+
+
+def link_port(via_base_port: int, dialler: int, listener: int) -> int:
+    """Where node ``dialler`` finds node ``listener``, both counted from 1."""
+    return via_base_port + LINKS_PER_NODE * dialler + listener
 
 
 @command
@@ -63,13 +75,19 @@ def localnet(
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A genesis parameter.")
     ] = None,
     founding_balance: Annotated[str, typer.Option(help="Currency of each founder.")] = "1000",
+    via_base_port: Annotated[
+        int,
+        typer.Option(
+            min=0, max=60_000, help="Nodes dial one another through proxies that stand from here on."
+        ),
+    ] = 0,
     json: JsonOption = False,
 ) -> None:
     """Start a bootstrap and N nodes here, and stop them all at the end."""
     folder = home_of(home).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     _refuse_a_running_one(folder)
-    net = Supervisor(folder, members, groups, base_port)
+    net = Supervisor(folder, members, groups, base_port, via_base_port)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         net.start(_operator_key(folder), founding_balance, set_ or [])
@@ -114,31 +132,44 @@ def _operator_key(folder: Path) -> str:
 class Supervisor:
     """The child processes. A node that is ended by a fault script stays ended: restarting it is the script's work."""
 
-    def __init__(self, folder: Path, members: int, groups: int, base_port: int) -> None:
+    def __init__(self, folder: Path, members: int, groups: int, base_port: int, via_base_port: int) -> None:
         self._folder = folder
         self._base_port = base_port
+        self._via_base_port = via_base_port
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         url = f"http://127.0.0.1:{base_port}"
         bootstrap = Place(
             "bootstrap", 0, url, str(folder / "bootstrap"), str(folder / "bootstrap" / LOG_FILE), []
         )
-        nodes = [self._place(number, url) for number in range(1, members + 1)]
-        self.network = Network(os.getpid(), members, groups, bootstrap, nodes)
+        nodes = [self._place(number, url, members) for number in range(1, members + 1)]
+        self.network = Network(os.getpid(), members, groups, bootstrap, nodes, via_base_port)
 
-    def _place(self, number: int, bootstrap_url: str) -> Place:
+    def _place(self, number: int, bootstrap_url: str, members: int) -> Place:
         name = f"node{number}"
         home = self._folder / name
         api_port = self._base_port + API_OFFSET + number - 1
-        peer_port = self._base_port + PEER_OFFSET + number - 1
+        peer_port = peer_port_of(self._base_port, number)
         line = [
             *_program(), "join", bootstrap_url,
             "--home", str(home),
             "--api", f"127.0.0.1:{api_port}",
             "--listen", f"127.0.0.1:{peer_port}",
+            *(part for one in self._proxies(number, members) for part in ("--via", one)),
         ]  # fmt: skip
         return Place(
             name, 0, f"http://127.0.0.1:{api_port}", str(home), str(home / LOG_FILE), line, peer_port
         )
+
+    def _proxies(self, number: int, members: int) -> list[str]:
+        """What node ``number`` dials instead of the other nodes' own peer ports."""
+        if not self._via_base_port:
+            return []
+        return [
+            f"127.0.0.1:{peer_port_of(self._base_port, other)}"
+            f"=127.0.0.1:{link_port(self._via_base_port, number, other)}"
+            for other in range(1, members + 1)
+            if other != number
+        ]
 
     def start(self, operator: str, founding_balance: str, overrides: list[str]) -> None:
         """Start the bootstrap, then every node."""
@@ -238,6 +269,11 @@ class Supervisor:
         ended = {process.pid for process in self._processes.values() if process.returncode is not None}
         named = [place.pid for place in (found.bootstrap, *found.nodes) if place.pid > 0]
         return list(dict.fromkeys([*own, *(pid for pid in named if pid not in ended)]))
+
+
+def peer_port_of(base_port: int, number: int) -> int:
+    """Peer port of node ``number``, counted from 1."""
+    return base_port + PEER_OFFSET + number - 1
 
 
 def _program() -> list[str]:

@@ -173,9 +173,9 @@ def _decide(
 def issue(
     file: FileOption,
     member: Annotated[
-        str | None, typer.Argument(metavar="[ADDRESS]", help="Who gets it; begins the file.")
+        str | None, typer.Argument(metavar="ADDRESS", help="Who gets it; begins the file.")
     ] = None,
-    value: Annotated[str | None, typer.Argument(metavar="[AMOUNT]", help="Currency.")] = None,
+    value: Annotated[str | None, typer.Argument(metavar="AMOUNT", help="Currency.")] = None,
     key: KeyOption = None,
     starts_in: StartsIn = 0,
     submit: SubmitOption = True,
@@ -201,7 +201,7 @@ def issue(
 def redeem(
     file: FileOption,
     value: Annotated[
-        str | None, typer.Argument(metavar="[AMOUNT]", help="The member begins the file with it.")
+        str | None, typer.Argument(metavar="AMOUNT", help="The member begins the file with it.")
     ] = None,
     key: KeyOption = None,
     starts_in: StartsIn = 0,
@@ -231,7 +231,7 @@ def redeem(
 @command
 def excuse(
     file: FileOption,
-    trade: Annotated[str | None, typer.Argument(metavar="[TRADE]", help="Trade id; begins the file.")] = None,
+    trade: Annotated[str | None, typer.Argument(metavar="TRADE", help="Trade id; begins the file.")] = None,
     key: KeyOption = None,
     starts_in: StartsIn = 0,
     submit: SubmitOption = True,

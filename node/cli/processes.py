@@ -36,6 +36,14 @@ ListenOption = Annotated[
 AdvertiseOption = Annotated[
     str | None, typer.Option("--advertise", metavar="HOST:PORT", help="Where others reach the peer port.")
 ]
+ViaOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--via",
+        metavar="PEER=DIAL",
+        help="Dial DIAL for the peer that announces PEER, both HOST:PORT; repeatable.",
+    ),
+]
 TokenOption = Annotated[
     str | None, typer.Option("--token", envvar="CGPBFT_API_TOKEN", help="Token of the API beyond loopback.")
 ]
@@ -69,6 +77,23 @@ def _configure(
         if text is not None:
             flags[host_key], flags[port_key] = endpoint(text, name)
     return override(load_config(home), flags)
+
+
+def _via(home: Path, given: list[str] | None) -> dict[str, str] | None:
+    """`peers.via` of config.toml with the flags' pairs over it; None where no flag says anything."""
+    if not given:
+        return None
+    from node.config import load_config
+
+    pairs: dict[str, str] = {}
+    for text in given:
+        announced, equals, dialled = text.partition("=")
+        for part in (announced, dialled):
+            endpoint(part, "--via")
+        if not equals:
+            raise typer.BadParameter(f"{text!r} is not PEER=DIAL", param_hint="--via")
+        pairs[announced] = dialled
+    return {**load_config(home).peers.via, **pairs}
 
 
 def _keys(home: Path, passphrase: str | None) -> "tuple[KeyPair, KeyPair]":
@@ -126,6 +151,7 @@ def start(
     api: ApiOption = None,
     listen: ListenOption = None,
     advertise: AdvertiseOption = None,
+    via: ViaOption = None,
     genesis_hash: GenesisOption = None,
     resume: ResumeOption = None,
     token: TokenOption = None,
@@ -137,9 +163,8 @@ def start(
     from node.formation import Pins
 
     folder = home_of(home)
-    config = _configure(
-        folder, api, listen, advertise, api__token=token, log__level=log_level, log__format=log_format
-    )
+    flags = {"api__token": token, "log__level": log_level, "log__format": log_format}
+    config = _configure(folder, api, listen, advertise, peers__via=_via(folder, via), **flags)
     pinned = None if genesis_hash is None else digest(genesis_hash, "--genesis-hash")
     keys = _keys(folder, passphrase_from(passphrase_file))
     _run(folder, config, keys, Pins(genesis_hash=pinned), resume=resume, power_w=DEFAULT_POWER_W, invite=None)
@@ -147,12 +172,13 @@ def start(
 
 @command
 def join(
-    bootstrap_url: Annotated[list[str], typer.Argument(metavar="BOOTSTRAP_URL...", help="One or more.")],
+    bootstrap_url: Annotated[list[str], typer.Argument(metavar="BOOTSTRAP_URL", help="One or more.")],
     invite: Annotated[Path | None, typer.Option(help="Invite file of the operators.")] = None,
     home: HomeOption = HOME_DEFAULT,
     api: ApiOption = None,
     listen: ListenOption = None,
     advertise: AdvertiseOption = None,
+    via: ViaOption = None,
     genesis_hash: GenesisOption = None,
     chain_name: Annotated[str | None, typer.Option(help="Join no other chain than this one.")] = None,
     max_power_w: PowerOption = DEFAULT_POWER_W,
@@ -170,7 +196,10 @@ def join(
 
     folder = home_of(home)
     flags = {"api__token": token, "log__level": log_level, "log__format": log_format}
-    config = _configure(folder, api, listen, advertise, bootstrap_urls=list(bootstrap_url), **flags)
+    passing = _via(folder, via)
+    config = _configure(
+        folder, api, listen, advertise, bootstrap_urls=list(bootstrap_url), peers__via=passing, **flags
+    )
     passphrase = passphrase_from(passphrase_file)
     held = None if invite is None else read_invite(invite.expanduser())
     pinned = None if genesis_hash is None else digest(genesis_hash, "--genesis-hash")

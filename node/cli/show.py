@@ -67,7 +67,7 @@ def status(node: NodeOption = None, home: HomeOption = HOME_DEFAULT, json: JsonO
 @command
 def members(
     member: Annotated[
-        str | None, typer.Argument(metavar="[ADDRESS]", help="One member, with its credit.")
+        str | None, typer.Argument(metavar="ADDRESS", help="One member, with its credit.")
     ] = None,
     proof: Annotated[bool, typer.Option("--prove", help="Check the account against the genesis.")] = False,
     genesis_hash: Annotated[str | None, typer.Option(help="Genesis hash you trust, for --prove.")] = None,
@@ -214,7 +214,7 @@ def groups(node: NodeOption = None, home: HomeOption = HOME_DEFAULT, json: JsonO
 @command
 def epoch(
     number: Annotated[
-        int | None, typer.Argument(metavar="[E]", min=0, help="By default the current one.")
+        int | None, typer.Argument(metavar="E", min=0, help="By default the current one.")
     ] = None,
     node: NodeOption = None,
     home: HomeOption = HOME_DEFAULT,
@@ -276,9 +276,7 @@ def delegates(
 
 @command
 def block(
-    height: Annotated[
-        int | None, typer.Argument(metavar="[H]", min=1, help="By default the last one.")
-    ] = None,
+    height: Annotated[int | None, typer.Argument(metavar="H", min=1, help="By default the last one.")] = None,
     node: NodeOption = None,
     home: HomeOption = HOME_DEFAULT,
     json: JsonOption = False,

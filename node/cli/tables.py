@@ -10,7 +10,12 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     from rich.text import Text
 
     shown = [[_cell(value) for value in row] for row in rows]
-    view = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    if title:
+        print(title)
+    if not shown:
+        print("none")
+        return
+    view = Table(box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
         numeric = bool(shown) and all(_numeric(row[index]) for row in shown)
         view.add_column(column, justify="right" if numeric else "left", no_wrap=True)

@@ -332,7 +332,7 @@ def _slot_number(text: str, slot_ms: int) -> int:
 
 @command
 def vote(
-    choices: Annotated[list[str], typer.Argument(metavar="ADDRESS...", help="One to three, best first.")],
+    choices: Annotated[list[str], typer.Argument(metavar="ADDRESS", help="One to three, best first.")],
     node: NodeOption = None,
     home: HomeOption = HOME_DEFAULT,
     token: TokenOption = "",
