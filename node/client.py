@@ -382,12 +382,17 @@ class NodeClient:
     # ---- events
 
     async def events(
-        self, from_height: int | None = None, last_event_id: str | None = None
+        self,
+        from_height: int | None = None,
+        last_event_id: str | None = None,
+        *,
+        reconnect: bool = True,
     ) -> AsyncIterator[StreamEvent]:
         """Events for ever, each once, in order; connections that break are resumed behind the last event.
 
         By default from the next block on. A refusal of the first request is raised; a node that is away later is
-        asked again until it is back.
+        asked again until it is back. Without ``reconnect`` the first connection is the only one, and its end, or the
+        `NodeUnreachable` that cuts it off, is the caller's to handle: ids are the same at every node.
         """
         if last_event_id is None and from_height is None:
             from_height = (await self.status()).height + 1
@@ -399,8 +404,10 @@ class NodeClient:
                     begun, pause_s, last_event_id = True, RECONNECT_PAUSE_S, event.id
                     yield event
             except (NodeUnreachable, RequestRefused):
-                if not begun:
+                if not (begun and reconnect):
                     raise
+            if not reconnect:
+                return
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, RECONNECT_PAUSE_MAX_S)
 
