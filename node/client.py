@@ -6,7 +6,7 @@ bytes or hex. What a node answers is its word; `node.verified.VerifiedReader` as
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -387,7 +387,7 @@ class NodeClient:
         last_event_id: str | None = None,
         *,
         reconnect: bool = True,
-    ) -> AsyncIterator[StreamEvent]:
+    ) -> AsyncGenerator[StreamEvent, None]:
         """Events for ever, each once, in order; connections that break are resumed behind the last event.
 
         By default from the next block on. A refusal of the first request is raised; a node that is away later is

@@ -112,7 +112,7 @@ class LedgerProver:
         except InvalidMessage as error:
             raise ProofError(f"the certificate of height {header.height}: {error}") from error
 
-    def check_receipt(  # noqa: PLR0913 - the parts of one proof
+    def check_receipt(
         self,
         receipt: Receipt,
         receipt_path: MerklePath,

@@ -27,6 +27,7 @@ from node.verified import VerifiedReader
 from tests.unit.node.api.conftest import Serve, Served
 from tests.unit.node.fake_node import OFFER_ID, TRADE_ID
 from tests.unit.node.mini_chain import key
+from tests.unit.node.waiting import eventually
 
 
 def client_of(served: Served, token: str = "") -> NodeClient:
@@ -63,9 +64,7 @@ async def test_every_answer_decodes_to_its_struct(served: Served) -> None:
 async def test_submitting_waits_for_the_ledger(served: Served) -> None:
     async with client_of(served) as client:
         waiting = asyncio.ensure_future(client.submit_and_wait(fresh(served, 1), 5))
-        async with asyncio.timeout(5):
-            while not served.node.pending:
-                await asyncio.sleep(0)
+        await eventually(lambda: bool(served.node.pending))
         await served.node.decide()
         view = await waiting
         assert (view.state, view.height) == ("committed", 4)
@@ -153,8 +152,7 @@ async def test_events_resume_where_a_connection_broke(
     found: list[StreamEvent] = []
     async with client_of(served) as client:
         stream = client.events(from_height=1)
-        for _ in range(2):
-            found.append(await anext(stream))
+        found += [await anext(stream), await anext(stream)]
         for transport in [one.transport for one in served.server._runner.server.connections]:  # type: ignore[union-attr]
             assert transport is not None
             transport.abort()

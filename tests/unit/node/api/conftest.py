@@ -44,7 +44,9 @@ class Served:
         status, data, headers = await self.ask(method, path, **options)
         assert headers["Content-Type"] == "application/problem+json", data
         assert data["status"] == status
-        assert data["title"] and data["detail"] and data["action"]
+        assert data["title"]
+        assert data["detail"]
+        assert data["action"]
         assert data["type"] == f"urn:cgpbft:problem:{data['code']}"
         return status, data["code"], data["detail"]
 

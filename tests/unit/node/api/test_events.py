@@ -9,6 +9,7 @@ import aiohttp
 
 from contracts.receipts import HeartbeatSeen
 from tests.unit.node.api.conftest import Serve, Served
+from tests.unit.node.waiting import eventually
 
 
 async def read_events(response: aiohttp.ClientResponse, count: int) -> list[dict[str, Any]]:
@@ -75,9 +76,7 @@ async def test_a_reader_that_goes_frees_its_stream(served: Served) -> None:
     async with served.session.get(served.url + "/v1/events?from=1") as response:
         await read_events(response, 1)
         assert served.node.streams == 1
-    async with asyncio.timeout(5):
-        while served.node.streams:
-            await asyncio.sleep(0.05)
+    await eventually(lambda: served.node.streams == 0)
 
 
 async def test_a_stopping_node_tells_its_readers(serving: Serve) -> None:
@@ -101,11 +100,8 @@ async def test_a_slow_reader_is_told_and_closed(serving: Serve) -> None:
     loop = asyncio.get_running_loop()
     await loop.sock_connect(reader, ("127.0.0.1", served.server.port))
     await loop.sock_sendall(reader, b"GET /v1/events?from=1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    async with asyncio.timeout(5):
-        while not served.node.streams:
-            await asyncio.sleep(0.01)
-        while served.node.streams:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: served.node.streams == 1)
+    await eventually(lambda: served.node.streams == 0)
     received = bytearray()
     async with asyncio.timeout(20):
         while chunk := await loop.sock_recv(reader, 1_048_576):

@@ -10,6 +10,8 @@ from node.api.server import ApiError, serve
 from node.config import ApiConfig
 from tests.unit.node.api.conftest import Serve, Served
 
+SUBMIT = b"POST /v1/transactions HTTP/1.1\r\nHost: h\r\nContent-Type: application/msgpack\r\n"
+
 
 async def open_raw(served: Served, data: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     reader, writer = await asyncio.open_connection("127.0.0.1", served.server.port)
@@ -42,7 +44,7 @@ async def test_a_silent_connection_is_closed(serving: Serve) -> None:
 
 async def test_a_body_that_dribbles_in_is_408(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(body, "BODY_TIMEOUT_S", 0.1)
-    head = b"POST /v1/transactions HTTP/1.1\r\nHost: h\r\nContent-Type: application/msgpack\r\nContent-Length: 9\r\n\r\n"
+    head = SUBMIT + b"Content-Length: 9\r\n\r\n"
     reader, writer = await open_raw(served, head + b"x")
     answer = await asyncio.wait_for(reader.readuntil(b"}"), 5)
     assert answer.startswith(b"HTTP/1.1 408 ")
@@ -69,7 +71,7 @@ async def test_what_is_no_http_is_a_problem_too(served: Served, request_bytes: b
 
 
 async def test_a_broken_chunk_is_refused(served: Served) -> None:
-    head = b"POST /v1/transactions HTTP/1.1\r\nHost: h\r\nContent-Type: application/msgpack\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = SUBMIT + b"Transfer-Encoding: chunked\r\n\r\n"
     reader, writer = await open_raw(served, head + b"5\r\nabcdeXX")
     answer = await asyncio.wait_for(reader.readuntil(b"}"), 5)
     assert b" 400 Bad Request" in answer

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
@@ -12,6 +13,7 @@ from node.api.body import MAX_BATCH_BYTES, MAX_BATCH_ITEMS, MAX_BODY_BYTES, MAX_
 from node.api.problems import CATALOGUE, SUBMIT_CODES
 from node.service import SubmitCode, SubmitOutcome
 from tests.unit.node.api.conftest import Served
+from tests.unit.node.waiting import eventually
 
 MSGPACK = {"Content-Type": "application/msgpack"}
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -48,8 +50,7 @@ async def test_wait_committed_answers_when_the_block_is_decided(served: Served) 
     asking = asyncio.ensure_future(
         served.post("/v1/transactions?wait=committed&timeout_ms=5000", data=raw, headers=MSGPACK)
     )
-    while not served.node.pending:
-        await asyncio.sleep(0)
+    await eventually(lambda: bool(served.node.pending))
     await served.node.decide()
     status, data, _ = await asking
     assert (status, data["state"], data["height"], data["index"]) == (200, "committed", 4, 0)
@@ -162,7 +163,7 @@ async def test_compressed_bodies_are_415(served: Served) -> None:
 async def test_too_large_bodies_are_413_announced_or_not(
     served: Served, path: str, kind: dict[str, str], limit: int
 ) -> None:
-    async def dribble():  # type: ignore[no-untyped-def]  # noqa: ANN202
+    async def dribble() -> AsyncIterator[bytes]:
         for _ in range(limit // 65_536 + 1):
             yield b"x" * 65_536
 
@@ -230,8 +231,16 @@ async def test_too_many_items_are_413(served: Served) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["wait=final", "timeout_ms=-1", "timeout_ms=1e3", "timeout_ms=99999999", "waait=committed", "wait=committed&wait=committed"]
-)  # fmt: skip
+    "query",
+    [
+        "wait=final",
+        "timeout_ms=-1",
+        "timeout_ms=1e3",
+        "timeout_ms=99999999",
+        "waait=committed",
+        "wait=committed&wait=committed",
+    ],
+)
 async def test_wrong_query_parameters_are_400(served: Served, query: str) -> None:
     path = f"/v1/transactions/{served.node.first_id.hex()}?{query}"
     assert (await served.problem("GET", path))[:2] == (400, "invalid_parameter")
