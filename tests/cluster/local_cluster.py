@@ -8,8 +8,9 @@ from pathlib import Path
 import msgspec
 
 from consensus.parameters import DEMO, Parameters, resolved
+from consensus.types import PublicKey
 from contracts.genesis import Admission, Genesis, sign_registration
-from contracts.transaction import BuyerRule, Payload, Terms, encode_body, sign_body
+from contracts.transaction import BuyerRule, Join, Meter, Payload, Terms, encode_body, sign_body
 from network.address_book import sign_record
 from network.peer import Endpoint
 from network.wire import AddressRecord
@@ -17,6 +18,7 @@ from node.assembly import NodeParts, create_journal
 from node.clock import SystemClock
 from node.config import NodeConfig, PeerConfig
 from node.keystore import KeyPair
+from node.member import MemberNode
 from node.runtime import Runtime
 
 FOUNDING_BALANCE = 10**15
@@ -24,6 +26,10 @@ FOUNDING_BALANCE = 10**15
 
 def key(number: int) -> KeyPair:
     return KeyPair(number.to_bytes(32, "big"))
+
+
+def meter(number: int) -> PublicKey:
+    return key(1_000 + number).public_key
 
 
 def quick_parameters(groups: int, members: int, **changes: int) -> Parameters:
@@ -41,12 +47,14 @@ def quick_parameters(groups: int, members: int, **changes: int) -> Parameters:
 class LocalNode:
     """One member: its home, its keys, and its runtime while it runs."""
 
-    def __init__(self, cluster: "LocalCluster", number: int) -> None:
+    def __init__(self, cluster: "LocalCluster", number: int, founder: bool = True) -> None:
+        self.founder = founder
         self.cluster = cluster
         self.number = number
         self.key = key(number)
         self.home = cluster.directory / f"node-{number}"
         self.runtime: Runtime | None = None
+        self.member: MemberNode | None = None
         self.record: AddressRecord | None = None
         create_journal(self.home, self.key)
 
@@ -69,11 +77,22 @@ class LocalNode:
             records=records,
         )
         self.runtime = parts.build()
+        join = (
+            None if self.founder else Join(self.key.public_key, Meter(meter(self.number), 10_000, ()), None)
+        )
+        self.member = MemberNode(self.runtime, self.key, parts.clock, self.runtime.book, join=join)
         port = await parts.start(self.runtime)
+        self.member.start()
         self.record = sign_record(self.key, SystemClock().now().wall_ms, Endpoint("127.0.0.1", port))
+
+    @property
+    def service(self) -> MemberNode:
+        assert self.member is not None
+        return self.member
 
     async def stop(self) -> None:
         runtime, self.runtime = self.running, None
+        self.service.stop()
         await runtime.close()
         if runtime.failed.done():
             runtime.failed.result()
@@ -84,7 +103,7 @@ class LocalCluster:
 
     def __init__(self, directory: Path, count: int, parameters: Parameters) -> None:
         self.directory = directory
-        keys = sorted((key(n) for n in range(1, count + 1)), key=lambda k: k.address)
+        founders = sorted(range(1, count + 1), key=lambda n: key(n).address)
         self.genesis = Genesis(
             version=1,
             chain_name="local",
@@ -95,9 +114,7 @@ class LocalCluster:
             entry_balance=0,
             operators=(),
             operator_threshold=0,
-            members=tuple(
-                sign_registration("local", k, key(1_000 + i).public_key, 10_000) for i, k in enumerate(keys)
-            ),
+            members=tuple(sign_registration("local", key(n), meter(n), 10_000) for n in founders),
         )
         self.chain_id = self.genesis.hash()
         self.nodes = [LocalNode(self, n) for n in range(1, count + 1)]
@@ -106,6 +123,13 @@ class LocalCluster:
     async def start(self) -> None:
         for node in self.nodes:
             await node.start()
+
+    async def add(self) -> LocalNode:
+        """A node that is no founder: it catches up and registers itself."""
+        node = LocalNode(self, len(self.nodes) + 1, founder=False)
+        self.nodes.append(node)
+        await node.start()
+        return node
 
     async def stop(self) -> None:
         await asyncio.gather(*(node.stop() for node in self.nodes if node.runtime is not None))
