@@ -92,6 +92,7 @@ class Day:
         self._slot_ms = 0
         self._addresses: list[bytes] = []
         self._opened: set[str] = set()
+        self._noted = asyncio.Event()
         self._last_event: str | None = None
 
     async def prepare(self) -> None:
@@ -118,26 +119,32 @@ class Day:
                 async for event in node.events(from_height, self._last_event, reconnect=False):
                     self._last_event = event.id
                     self.tally.note(event.type, event.data.get("data", {}))
+            self._noted.set()
             await asyncio.sleep(FOLLOW_PAUSE_S)
 
     async def trade(self, first: int, last: int, progress: Callable[[int], None]) -> None:
         """Trade the quarter-hours ``first``..``last - 1`` of the day; ``progress`` hears of each one that ended."""
         base = self._now_ms() // self._slot_ms + LEAD_SLOTS + 1
-        work: list[asyncio.Task[None]] = []
-        for plan in self._plans[first:last]:
-            slot = base + plan.slot_of_day - first
-            await self._sleep_until((slot - LEAD_SLOTS) * self._slot_ms)
-            work.append(asyncio.create_task(self._slot(plan, slot)))
-            progress(plan.slot_of_day)
-        await asyncio.gather(*work)
+        async with asyncio.TaskGroup() as work:
+            for plan in self._plans[first:last]:
+                slot = base + plan.slot_of_day - first
+                await self._sleep_until((slot - LEAD_SLOTS) * self._slot_ms)
+                work.create_task(self._slot(plan, slot))
+                progress(plan.slot_of_day)
 
     async def settle(self, timeout_s: float) -> bool:
         """Wait until every trade that was opened is settled; whether that came in time."""
-        deadline = time.monotonic() + timeout_s
-        while self.tally.settled < len(self._opened):
-            if time.monotonic() > deadline:
-                return False
-            await asyncio.sleep(0.1)
+        return await self.until(lambda tally: tally.settled >= len(self._opened), timeout_s)
+
+    async def until(self, reached: Callable[[DayTally], bool], timeout_s: float) -> bool:
+        """Wait, while `follow` runs, until the tally says so; whether that came in time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not reached(self.tally):
+                    self._noted.clear()
+                    await self._noted.wait()
+        except TimeoutError:
+            return False
         return True
 
     async def _slot(self, plan: SlotPlan, slot: int) -> None:

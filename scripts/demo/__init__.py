@@ -1,0 +1,1 @@
+"""The demonstration: a local network and a day of households' trades through it."""
