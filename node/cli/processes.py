@@ -87,11 +87,9 @@ def _via(home: Path, given: list[str] | None) -> dict[str, str] | None:
 
     pairs: dict[str, str] = {}
     for text in given:
-        announced, equals, dialled = text.partition("=")
-        for part in (announced, dialled):
-            endpoint(part, "--via")
-        if not equals:
-            raise typer.BadParameter(f"{text!r} is not PEER=DIAL", param_hint="--via")
+        announced, _, dialled = text.partition("=")
+        endpoint(announced, "--via PEER")
+        endpoint(dialled, "--via =DIAL")
         pairs[announced] = dialled
     return {**load_config(home).peers.via, **pairs}
 
