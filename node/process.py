@@ -4,7 +4,7 @@ import asyncio
 import json
 import signal
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +37,9 @@ EXCHANGE_S: Final = 60.0
 """How often the directories are told and asked while wanted peers are not connected."""
 SETTLE_S: Final = 5.0
 """What peers get to find each other before a directory is asked."""
+BALLOT_ATTEMPTS: Final = 6
+BALLOT_PAUSE_S: Final = 0.25
+"""Together less than a third of the shortest voting time in use: from then on the node submits its ballot itself."""
 
 log = structlog.get_logger("node.process")
 
@@ -46,6 +49,32 @@ class Started(Value, frozen=True):
 
     api_url: str
     peer_port: int
+
+
+async def carry_ballot(clients: Sequence[BootstrapClient], raw: bytes) -> bool:
+    """Whether a bootstrap took the ballot; the first is enough. If none did, the duty submits it itself (PROTOCOL 5.5).
+
+    A bootstrap follows the chain through a member's API, so this node knows of an epoch's voting before it does: one
+    that does not take ballots of the epoch yet is asked again.
+    """
+    left = list(clients)
+    for attempt in range(BALLOT_ATTEMPTS):
+        if attempt:
+            await asyncio.sleep(BALLOT_PAUSE_S)
+        for client in list(left):
+            try:
+                await client.post_ballots([raw])
+            except (Refused, Unavailable) as error:
+                if not (isinstance(error, Refused) and error.code == "ballot_epoch"):
+                    left.remove(client)
+                    log.info("ballot not taken by a bootstrap", url=client.url, reason=str(error))
+            else:
+                return True
+        if not left:
+            return False
+    for client in left:
+        log.info("ballot not taken by a bootstrap", url=client.url, reason="it is behind this node")
+    return False
 
 
 class NodeProcess:
@@ -172,14 +201,7 @@ class NodeProcess:
         self._spawn(self._post_ballot(encode(ballot)))
 
     async def _post_ballot(self, raw: bytes) -> None:
-        """The first bootstrap that takes it is enough; the duty submits it itself if it does not reach the ledger."""
-        for client in self._clients():
-            try:
-                await client.post_ballots([raw])
-            except (Refused, Unavailable) as error:
-                log.info("ballot not taken by a bootstrap", url=client.url, reason=str(error))
-            else:
-                return
+        await carry_ballot(self._clients(), raw)
 
     async def _exchange_forever(self, runtime: Runtime) -> None:
         await asyncio.sleep(SETTLE_S)

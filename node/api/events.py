@@ -81,6 +81,8 @@ class EventStreams:
             await stream.refuse(Problem("shutting_down", "the node stops"))
         except TimeoutError:
             stream.dismiss()
+        except ConnectionError:
+            pass  # the reader went between the look at its connection and the write
         finally:
             pending.cancel()
             closing.cancel()

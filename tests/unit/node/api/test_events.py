@@ -6,6 +6,8 @@ import socket
 from typing import Any
 
 import aiohttp
+import aiohttp.web
+import pytest
 
 from contracts.receipts import HeartbeatSeen
 from tests.unit.node.api.conftest import Serve, Served
@@ -77,6 +79,23 @@ async def test_a_reader_that_goes_frees_its_stream(served: Served) -> None:
         await read_events(response, 1)
         assert served.node.streams == 1
     await eventually(lambda: served.node.streams == 0)
+
+
+async def test_a_reader_that_goes_while_a_block_is_written_is_no_error(
+    served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write = aiohttp.web.StreamResponse.write
+
+    async def break_at_blocks(response: aiohttp.web.StreamResponse, data: bytes) -> None:
+        if data.startswith(b"id:"):
+            raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")
+        await write(response, data)
+
+    monkeypatch.setattr(aiohttp.web.StreamResponse, "write", break_at_blocks)
+    async with served.session.get(served.url + "/v1/events?from=1") as response:
+        assert b"id:" not in await response.content.read()
+    await eventually(lambda: served.node.streams == 0)
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_a_stopping_node_tells_its_readers(serving: Serve) -> None:
