@@ -14,7 +14,7 @@ from scripts.faulting.commands import Outcome
 from scripts.faulting.errors import FaultError
 from scripts.faulting.network import Overview, find_home, look, read
 
-TARGETS: Final = "primary, backup, node3 or 3, an address or its beginning, all (every node), bootstrap; several may be named"
+TARGETS: Final = "primary, backup, node3 or 3, an address or how it begins, all (every node), bootstrap"
 FAULTS: Final[dict[str, Callable[..., Outcome]]] = {
     "kill": commands.kill,
     "restart": commands.restart,

@@ -3,13 +3,14 @@
 import contextlib
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from node.cli.localnet import HONEST, Network, Place
+from node.cli.localnet import Network, Place
 from scripts.faulting import processes, wires
 from scripts.faulting.errors import FaultError
 from scripts.faulting.network import Overview, address_of_place, changing, number_of, read, resolve
@@ -120,7 +121,9 @@ def restart(home: Path, overview: Overview, targets: Sequence[str], *, wait: boo
     """Start what was ended, with the same command line, home and keys; what still runs there is ended first."""
     with changing(home) as network:
         places = resolve(network, overview, targets)
-        _replace(places, HONEST)
+        _end(places)
+        for place in places:
+            processes.start(place)
         instants = [_now_ms()] * len(places)
     return _started(
         "restart",
@@ -132,13 +135,11 @@ def restart(home: Path, overview: Overview, targets: Sequence[str], *, wait: boo
     )
 
 
-def _replace(places: Sequence[Place], behaviour: str) -> None:
-    """End all first, so that none sees half of the others gone and half back."""
+def _end(places: Sequence[Place]) -> None:
+    """End all before any is started, so that none sees half of the others gone and half back."""
     for place in places:
         if processes.is_running(place):
             processes.kill(place)
-    for place in places:
-        processes.start(place, behaviour)
 
 
 def _started(
@@ -210,12 +211,18 @@ def heal(home: Path, overview: Overview, targets: Sequence[str]) -> Outcome:
     pairs = [(a, b) for a, b in wires.held(network) if a in numbers or b in numbers]
     at_ms = _now_ms()
     wires.hold(network, pairs, False)
-    ends = sorted({number for pair in pairs for number in pair} & numbers)
-    places = [network.nodes[number - 1] for number in ends]
+    places = [network.nodes[number - 1] for number in _cut_off(pairs)]
     watch = [f"it catches up: {place.url}/readyz" for place in places]
     return Outcome(
         "heal", [_deed(place, overview, at_ms) for place in places], watch, {"directions_freed": len(pairs)}
     )
+
+
+def _cut_off(pairs: Sequence[tuple[int, int]]) -> list[int]:
+    """Of the two ends of every held link the one that has most of them held: the smaller side of the partition."""
+    counts = Counter(number for pair in pairs for number in pair)
+    most = max(counts.values(), default=0)
+    return sorted(number for number, count in counts.items() if count == most)
 
 
 def corrupt(behaviour: str) -> Callable[..., Outcome]:
@@ -228,7 +235,12 @@ def corrupt(behaviour: str) -> Callable[..., Outcome]:
                 raise FaultError(
                     "the bootstrap is trusted with nothing: only nodes can be made dishonest here"
                 )
-            _replace(places, behaviour)
+            substitutes = [processes.Substitute(place, behaviour) for place in places]
+            for substitute in substitutes:
+                substitute.wait_until_loaded()
+            _end(places)
+            for substitute in substitutes:
+                substitute.take_over()
             instants = [_now_ms()] * len(places)
             observer = _observer(network, places)
         asked = "" if observer is None else f" --node {observer.url}"
@@ -244,6 +256,6 @@ def corrupt(behaviour: str) -> Callable[..., Outcome]:
 
 
 _SEEN: Final = {
-    "silent": "{0} is missing from the certificates: no_block as primary, then down and its seat: cgpbft members {1}{2}",
+    "silent": "{0} is missing from certificates: no_block as primary, then down, and its seat: cgpbft members {1}{2}",
     "equivocating": "evidence against {0} is committed (wrong_block), and its seat goes: cgpbft members {1}{2}",
 }

@@ -1,8 +1,8 @@
 """A userspace proxy for every link of a local network, so that links can be cut, held or slowed without root.
 
-Node i (1, 2, ...) dials node j through port ``base + 100 * i + j``, which passes bytes on to j's peer port. The nodes' TLS
-is pinned to their keys, so a proxy can delay and hold, but neither read nor change. ``GET /`` on ``base`` tells the rules,
-``POST /`` with ``[{"from": i, "to": j, "held": true, "delay_ms": 0}]`` changes them, for bytes that i sends to j.
+Node i (1, 2, ...) dials node j through port ``base + 100 * i + j``, which passes bytes on to j's peer port. The nodes'
+TLS is pinned to their keys, so a proxy can delay and hold, but neither read nor change. ``GET /`` on ``base`` tells the
+rules, ``POST /`` with ``[{"from": i, "to": j, "held": true, "delay_ms": 0}]`` changes them, for what i sends to j.
 """
 
 import argparse

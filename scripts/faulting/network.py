@@ -145,8 +145,8 @@ async def look(network: Network) -> Overview:
 def resolve(network: Network, overview: Overview, targets: Sequence[str]) -> list[Place]:
     """The processes meant by ``targets``, each once, in localnet.json's order.
 
-    primary, backup (next in ranking after it), node3 or 3, an address or its first six digits and more, all (every node),
-    bootstrap.
+    A target is primary, backup (next in ranking after it), node3 or 3, an address or at least its first six digits,
+    all (every node), or bootstrap.
     """
     chosen: dict[str, Place] = {}
     for target in targets:

@@ -67,25 +67,59 @@ def _listens(place: Place) -> bool:
     return True
 
 
-def start(place: Place, behaviour: str = HONEST) -> None:
-    """Start the node again as it was started, or a dishonest program with its home, keys and ports."""
-    line = place.command
-    if behaviour != HONEST:
-        arguments = line[line.index("node") + 1 :]
+def start(place: Place) -> None:
+    """Start it again as it was started."""
+    process = _spawn(place, place.command, subprocess.DEVNULL)
+    place.pid, place.behaviour = process.pid, HONEST
+
+
+class Substitute:
+    """A dishonest program with a node's home, keys and ports, loaded before the node is ended.
+
+    It takes over at once: a program that loads while nothing runs there would lose its seat as down first.
+    """
+
+    def __init__(self, place: Place, behaviour: str) -> None:
+        arguments = place.command[place.command.index("node") + 1 :]
         line = [sys.executable, "-m", BYZANTINE_PROGRAM, behaviour, *arguments]
+        self._place, self._behaviour = place, behaviour
+        self._gate, gate = socket.socketpair()
+        with gate:
+            self._process = _spawn(place, line, gate.fileno())
+
+    def wait_until_loaded(self) -> None:
+        """`FaultError` if it ends instead."""
+        self._gate.settimeout(READY_TIMEOUT_S)
+        try:
+            loaded = self._gate.recv(1)
+        except TimeoutError:
+            loaded = b""
+        if not loaded:
+            self._process.kill()
+            self._process.wait()
+            raise FaultError(
+                f"the dishonest program for {self._place.name} did not start: see {self._place.log}"
+            )
+
+    def take_over(self) -> None:
+        """The honest process has ended: go."""
+        self._gate.sendall(b"1")
+        self._gate.close()
+        self._place.pid, self._place.behaviour = self._process.pid, self._behaviour
+
+
+def _spawn(place: Place, line: list[str], stdin: int) -> subprocess.Popen[bytes]:
     inherited = os.environ.get("PYTHONPATH")
     path = str(REPOSITORY) if not inherited else f"{REPOSITORY}{os.pathsep}{inherited}"
     with open(place.log, "ab") as log:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             line,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=log,
             stderr=log,
             start_new_session=True,
             env={**os.environ, "PYTHONPATH": path},
         )
-    place.pid = process.pid
-    place.behaviour = behaviour
 
 
 def wait_until_up(place: Place, timeout_s: float = READY_TIMEOUT_S) -> float:
