@@ -41,6 +41,8 @@ from node.auditor.shapes import (
 
 Check = tuple[bytes, bytes, bytes]
 """(public key, message, signature)."""
+VIEW_CHANGE_PHASE = 4
+"""What a view-change signs as its phase; its number on the wire is another (annex on blocks, 3)."""
 MANY_SIGNERS = (TRADE_OPEN, ISSUE, REDEEM, EXCUSE)
 
 
@@ -78,7 +80,7 @@ def view_change_check(message: ViewChange, chain_id: bytes) -> Check:
     """The outer signature of a view-change."""
     content = tagged("message", encode((message.prepared, message.accepted)))
     place = (message.epoch, message.height, message.view)
-    return message.signer, vote_bytes(message.phase, chain_id, *place, content), message.signature
+    return message.signer, vote_bytes(VIEW_CHANGE_PHASE, chain_id, *place, content), message.signature
 
 
 def certificate_checks(certificate: Certificate, chain_id: bytes) -> list[Check]:

@@ -9,9 +9,11 @@ from typing import Any
 
 import msgspec
 
-from consensus.block import Block, Certificate, CertifiedBlock, Header
+from consensus.block import Certificate, CertifiedBlock, Header, full_hash
 from consensus.delegates import DelegateSet
 from consensus.encoding import encode
+from consensus.grouping import GroupingMember, score
+from consensus.merkle import leaf_hash, merkle_path, merkle_root
 from consensus.messages import Commit, sign_vote
 from consensus.types import Address
 from contracts.engine import BlockOutcome
@@ -27,6 +29,7 @@ from contracts.transaction import (
     Excuse,
     Heartbeat,
     InvalidHeaderProposed,
+    InvalidTransactionProposed,
     Issue,
     Join,
     Leave,
@@ -87,7 +90,13 @@ class Market:
 
     def __init__(self, seed: int, **options: Any) -> None:
         self.draw = random.Random(seed)
-        defaults: dict[str, Any] = {"members": 9, "groups": 4, "missed_limit": 4, "dormant_epochs": 1}
+        defaults: dict[str, Any] = {
+            "members": 9,
+            "groups": 4,
+            "missed_limit": 4,
+            "dormant_epochs": 1,
+            "balance": 3 * 10**13,
+        }
         self.chain = CertifiedChain(**(defaults | options))
         self.invited = self.chain.genesis.admission is Admission.INVITED
         self.joiners = [Key(20_000 + i) for i in range(6)]
@@ -98,23 +107,19 @@ class Market:
         self.meters_made = 0
         self.acts: list[Callable[[], Transaction | None]] = [
             self.transfer,
-            self.open_trade,
-            self.offer,
-            self.accept,
+            *[self.open_trade] * 3,
+            *[self.offer, self.accept] * 2,
             self.withdraw_or_decline,
             self.cancel,
-            self.readings,
-            self.readings,
-            self.readings,
+            *[self.readings] * 4,
             self.heartbeat,
             self.join,
             self.leave,
             self.change_meter,
             self.evidence,
             self.operators,
-            self.ballots,
-            self.ballots,
-            self.plan,
+            *[self.ballots] * 2,
+            *[self.plan] * 2,
         ]
 
     # ------------------------------------------------------------ blocks
@@ -221,7 +226,7 @@ class Market:
         seller, buyer = draw.sample(self.people, 2)
         if draw.random() < 0.03:
             buyer = seller
-        slot = chain.time_ms // chain.parameters.slot_ms + draw.choice((0, 1, 1, 2, 3, 5))
+        slot = chain.time_ms // chain.parameters.slot_ms + draw.choice((0, 2, 2, 3, 3, 5))
         start = slot * chain.parameters.slot_ms + (7 if draw.random() < 0.03 else 0)
         return (
             seller,
@@ -235,7 +240,7 @@ class Market:
                 draw.choice((1, 2, 3, 5)),
                 draw.choice((0, 1_000, 3_333, 10_000)),
                 draw.choice(list(BuyerRule)),
-                start - draw.choice((0, 0, 400, 900, -100)),
+                start - draw.choice((0, 0, 0, 0, 400, 900, -100)),
             ),
         )
 
@@ -253,7 +258,7 @@ class Market:
     def accept(self) -> Transaction | None:
         if not self.offers:
             return None
-        identity, terms, offerer = self.draw.choice(self.offers)
+        identity, terms, offerer = self.draw.choice(self.offers[-4:])
         other = terms.buyer if offerer.address == terms.seller else terms.seller
         sender = self.chain.keys[other] if self.draw.random() < 0.9 else self.anyone()
         return self.chain.transaction(sender, TradeAccept(identity))
@@ -261,7 +266,7 @@ class Market:
     def withdraw_or_decline(self) -> Transaction | None:
         if not self.offers or self.draw.random() < 0.5:
             return None
-        identity, terms, offerer = self.draw.choice(self.offers)
+        identity, terms, offerer = self.draw.choice(self.offers[-4:])
         if self.draw.random() < 0.5:
             return self.chain.transaction(offerer, TradeWithdraw(identity))
         party = self.chain.keys[self.draw.choice((terms.buyer, terms.seller))]
@@ -282,10 +287,20 @@ class Market:
 
     def _reading(self) -> Reading:
         draw, chain = self.draw, self.chain
-        member = self.anyone()
-        slot = chain.time_ms // chain.parameters.slot_ms - draw.choice((1, 1, 1, 1, 0, 2, 3, 8))
-        counter = slot * 10 if draw.random() < 0.9 else draw.randrange(slot * 11)
-        registers = (0, 100, 250, 300, 900, 2_500, 10**6)
+        now = chain.time_ms // chain.parameters.slot_ms
+        if self.trades and draw.random() < 0.85:
+            _, terms = draw.choice(self.trades[-10:])
+            member = chain.keys[draw.choice((terms.seller, terms.buyer))]
+            first = terms.start_ms // chain.parameters.slot_ms
+            slot = first + draw.randrange(terms.slots)
+            share = terms.quantity_wh // terms.slots
+            registers = (share, share + 1, 2 * share, share // 2, 0)
+        else:
+            member, slot = self.anyone(), now - draw.choice((1, 1, 0, 2, 3, 8))
+            registers = (0, 100, 2_500, 10**6, 300)
+        # A slot is seldom asked for before it can be read.
+        slot = min(slot, now - 1) if draw.random() < 0.9 else slot
+        counter = slot * 10 if draw.random() < 0.95 else draw.randrange(slot * 11)
         return chain.reading(member, slot, draw.choice(registers), draw.choice(registers), counter=counter)
 
     # ------------------------------------------------------------ epochs
@@ -326,16 +341,18 @@ class Market:
         size, larger = divmod(len(members), total)
         sizes = [size] * (total - larger) + [size + 1] * larger
         assignment = [number for number, width in enumerate(sizes) for _ in range(width)]
-        draw.shuffle(assignment)
-        claim = draw.choice(((0, 0), (0, 1), (3, 7), self._score(members, assignment, total)))
-        return chain.transaction(self.anyone(), Plan(epoch, tuple(assignment), *claim))
+        tries = [draw.sample(assignment, len(assignment)) for _ in range(60)]
+        scores = [self._score(members, tried, total) for tried in tries]
+        best = min(scores)
+        if draw.random() < 0.3:
+            return chain.transaction(self.anyone(), Plan(epoch, tuple(sorted(assignment)[1:]), 0, 0))
+        claim = best if draw.random() < 0.8 else (0, max(0, best[1] - 1))
+        return chain.transaction(self.anyone(), Plan(epoch, tuple(tries[scores.index(best)]), *claim))
 
     def _score(self, members: Any, assignment: list[int], total: int) -> tuple[int, int]:
-        from node.auditor.planner import Rules, score_of
-
-        p = self.chain.parameters
-        rules = Rules(total, b"", p.energy_tolerance_bp, p.credit_tolerance_bp)
-        return score_of(assignment, [m.energy_wh for m in members], [m.credit for m in members], rules)
+        grouped = [GroupingMember(m.address, m.energy_wh, m.credit) for m in members]
+        found = score(grouped, assignment, total, self.chain.parameters)
+        return found.energy_excess, found.credit_excess
 
     def heartbeat(self) -> Transaction:
         chain, draw = self.chain, self.draw
@@ -363,6 +380,8 @@ class Market:
             )
         guilty = chain.keys[draw.choice(holders)]
         kind = draw.randrange(3)
+        if kind == 2:
+            return chain.transaction(self.anyone(), Evidence(self._wrong_transaction(guilty, height)))
         if kind == 0:
             first, second = chain.votes(guilty, height=height)
             if draw.random() < 0.3:
@@ -377,7 +396,18 @@ class Market:
         vote = chain.pre_prepare(guilty, header)
         return chain.transaction(self.anyone(), Evidence(InvalidHeaderProposed(vote, header)))
 
-
-def blocks_of(chain: CertifiedChain) -> list[Block]:
-    """The decided blocks."""
-    return chain.blocks
+    def _wrong_transaction(self, guilty: Key, height: int) -> InvalidTransactionProposed:
+        draw, chain = self.draw, self.chain
+        time_ms = chain.blocks[height - 1].header.time_ms
+        good = chain.transaction(self.anyone(), Leave(), valid_from_ms=time_ms)
+        raws = [b"\x00", good.raw, good.raw[:-1] + bytes([good.raw[-1] ^ 1])]
+        place = draw.randrange(len(raws))
+        leaves = [leaf_hash(full_hash(raw)) for raw in raws]
+        header = msgspec.structs.replace(
+            chain.blocks[height - 1].header,
+            proposer=guilty.address,
+            transactions_root=merkle_root(leaves),
+        )
+        path = merkle_path(leaves, draw.choice((place, place, place, 0)))
+        vote = chain.pre_prepare(guilty, header)
+        return InvalidTransactionProposed(vote, header, path, raws[place])
