@@ -314,7 +314,7 @@ class MemberNode(LedgerQueries):
         answers: list[DelegateVotes] = []
         for rank, delegate in enumerate(replica.context.delegates):
             height, view, phase = votes.get(delegate.address, (None, None, None))
-            heard_ms = self.runtime.vote_instants.get(delegate.public_key)
+            heard_ms = self.runtime.router.heard_ms.get(delegate.public_key)
             answers.append(
                 DelegateVotes(
                     address=delegate.address,
@@ -341,7 +341,7 @@ class MemberNode(LedgerQueries):
             address=address_of(key),
             connected=self.runtime.transport.is_connected(key),
             endpoint="" if endpoint is None else endpoint.text(),
-            height=self.runtime.peer_heights.get(key),
+            height=self.runtime.router.heights.get(key),
         )
 
     def _pool_view(self) -> PoolView:

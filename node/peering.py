@@ -86,6 +86,19 @@ class Peering:
             except InvalidMessage as error:
                 log.warning("address record left out", key=record.public_key.hex(), reason=str(error))
 
+    def take(
+        self, records: Iterable[AddressRecord], own_key: PublicKey, now_ms: int
+    ) -> tuple[AddressRecord, ...]:
+        """Those of ``records``, from a directory, that are news; what is wrong is left out."""
+        news: list[AddressRecord] = []
+        for record in records:
+            try:
+                if record.public_key != own_key and self._book.add(record, now_ms):
+                    news.append(record)
+            except InvalidMessage as error:
+                log.warning("address record left out", key=record.public_key.hex(), reason=str(error))
+        return tuple(news)
+
     def _stored(self) -> tuple[AddressRecord, ...]:
         if self._path is None or not self._path.exists():
             return ()

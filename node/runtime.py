@@ -13,7 +13,7 @@ from typing import Any, Final, assert_never
 
 import structlog
 
-from consensus.block import Block
+from consensus.block import Block, CertifiedBlock
 from consensus.effects import (
     UNKNOWN_HEIGHT,
     AbstainRecord,
@@ -36,7 +36,7 @@ from consensus.effects import (
     SetTimer,
     Trace,
 )
-from consensus.errors import InvalidMessage, invariant
+from consensus.errors import invariant
 from consensus.inputs import (
     AbstainUntil,
     Advanced,
@@ -49,10 +49,9 @@ from consensus.inputs import (
     ProposalChecked,
     Received,
     SyncState,
-    Timer,
     TimerFired,
 )
-from consensus.messages import Commit, ConsensusMessage, NewView, Prepare, Proposal, ViewChange
+from consensus.messages import Commit
 from consensus.replica import Replica
 from consensus.signing import Signer, Verifier
 from consensus.types import PublicKey
@@ -69,20 +68,9 @@ from network.synchronizer import Synchronizer
 from network.transport import Transport
 from network.wire import (
     AddressRecord,
-    AddressRecords,
-    AddressRecordsRequest,
     ApplicationMessage,
-    BlocksRequest,
-    BlocksResponse,
-    CertifiedHeightRequest,
-    CertifiedHeightResponse,
     Decided,
     StatusAnnouncement,
-    Transactions,
-    TransactionsRequest,
-    TransactionsResponse,
-    UndecidedBlockRequest,
-    UndecidedBlockResponse,
 )
 from node.abstention import ASK_MS, Abstention
 from node.block_fetch import BlockFetches
@@ -93,13 +81,10 @@ from node.ledger import AppliedBlock, Ledger
 from node.mempool import Mempool
 from node.peering import Peering
 from node.proposals import CheckedProposal, ProposalChecks, has_room
+from node.router import Router
+from node.turns import InputKind, InputQueue, Timers
 from node.verification import SignatureChecks
 
-QUEUE_HIGH: Final = 8_192
-"""Inputs that wait before peers are no longer read from: some seconds' worth."""
-QUEUE_LOW: Final = 1_024
-TURN_INPUTS: Final = 128
-"""Inputs stepped before the loop gets its turn: at most about 10 ms of votes."""
 TRACES_KEPT: Final = 256
 """Newest traces, for the status page and the dump of a failure."""
 MAX_WAITERS: Final = 10_000
@@ -138,20 +123,12 @@ class Runtime:
         """Ends with the exception that stops the node."""
         self.traces: deque[tuple[int, Trace]] = deque(maxlen=TRACES_KEPT)
         self.trace_counts: Counter[str] = Counter()
-        self.vote_instants: dict[PublicKey, int] = {}
-        """Monotonic ms of the last consensus message of each connected key."""
-        self.peer_heights: dict[PublicKey, int] = {}
-        """What connected peers announced last; shown to people."""
         self.waiters = Waiters(MAX_WAITERS)
         self.last_commit_ms = clock.now().monotonic_ms
         self.on_applied: list[Callable[[AppliedBlock], None]] = []
         """Called after every block, on the loop, in order."""
         self.on_committed: list[Callable[[Commit], None]] = []
         self.on_report: list[Callable[[Report | ReportProposal], None]] = []
-        self._queue: deque[tuple[Callable[..., Input], tuple[Any, ...]]] = deque()
-        self._scheduled = False
-        self._held: dict[PublicKey, None] = {}
-        self._timers: dict[str, asyncio.TimerHandle] = {}
         self._signed_height = max(
             (r.height for r in journal.recovered if isinstance(r, SentRecord)), default=0
         )
@@ -159,6 +136,8 @@ class Runtime:
         self._waiting_told = 0
         self._delegates_told: tuple[bytes, int] | None = None
         self.transport = make_transport(self)
+        self._queue = InputQueue(clock, self._step, self.fail, self.transport.hold)
+        self._timers = Timers(lambda timer: self.post(TimerFired, timer), self.fail)
         scheduler: Scheduler = self.transport.scheduler
         self.gossip = TransactionGossip(self.transport, scheduler, self.own_key)
         self.checks = SignatureChecks(self._check_transaction(verifier), verify_threads, self.fail)
@@ -221,6 +200,18 @@ class Runtime:
             randomness=randomness.randbytes,
             learned=lambda height: self.post(AbstainUntil, height),
         )
+        self.router = Router(
+            clock=clock,
+            scheduler=scheduler,
+            intake=self.intake,
+            proposals=self.proposals,
+            fetches=self.fetches,
+            synchronizer=self.synchronizer,
+            abstention=self.abstention,
+            addresses=self.addresses,
+            peering=peering,
+            to_replica=lambda sender, message: self._queue.post_from(sender, Received, sender, message),
+        )
         abstained = [record.height for record in journal.recovered if isinstance(record, AbstainRecord)]
         self._abstain_height = -1 if abstained[-1:] == [UNKNOWN_HEIGHT] else sum(abstained[-1:])
         self._hold_recovered(journal.recovered)
@@ -238,13 +229,12 @@ class Runtime:
         self.peering.update(self.transport)
         if self._abstain_height < 0:
             self.abstention.begin()
-        self._every(ASK_MS, self.abstention.tick)
+        self._timers.every(ASK_MS, self.abstention.tick)
 
     async def close(self) -> None:
         """Stop timers and threads, say goodbye to peers, close journal and ledger."""
-        for handle in self._timers.values():
-            handle.cancel()
-        self._timers.clear()
+        self._timers.close()
+        self._queue.end()
         self.synchronizer.stop()
         self.gossip.stop()
         self.proposals.entered_height()
@@ -256,44 +246,16 @@ class Runtime:
 
     def fail(self, error: BaseException) -> None:
         """Stop the node: the first failure counts."""
+        self._queue.end()
         if not self.failed.done():
             log.critical("the node stops", error=str(error), kind=type(error).__name__)
             self.failed.set_exception(error)
 
     # ---- inputs
 
-    def post(self, kind: Callable[..., Input], *fields: Any) -> None:
+    def post(self, kind: InputKind, *fields: Any) -> None:
         """Queue an input: its instant is that at which it is stepped."""
-        self._queue.append((kind, fields))
-        self._schedule()
-
-    def _post_first(self, kind: Callable[..., Input], *fields: Any) -> None:
-        self._queue.appendleft((kind, fields))
-        self._schedule()
-
-    def _schedule(self) -> None:
-        if not self._scheduled:
-            self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._turn)
-
-    def _turn(self) -> None:
-        """Step what is queued, up to a bound; then let the loop read and write."""
-        self._scheduled = False
-        if self.failed.done():
-            return
-        try:
-            for _ in range(min(TURN_INPUTS, len(self._queue))):
-                kind, fields = self._queue.popleft()
-                self._step(kind(self.clock.now(), *fields))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the node stops on it
-            self.fail(error)
-            return
-        if self._queue:
-            self._schedule()
-        if self._held and len(self._queue) <= QUEUE_LOW:
-            for key in self._held:
-                self.transport.hold(key, False)
-            self._held.clear()
+        self._queue.post(kind, *fields)
 
     def _step(self, item: Input) -> None:
         if isinstance(item, DecidedReceived):
@@ -315,56 +277,13 @@ class Runtime:
         if self.failed.done():
             return
         try:
-            self._take_message(sender, message)
+            self.router.message(sender, message)
         except Exception as error:  # noqa: BLE001 - a peer's fault is a typed refusal; this is our own
             self.fail(error)
 
-    def _take_message(self, sender: PublicKey, message: ApplicationMessage) -> None:  # noqa: C901 - one a kind
-        match message:
-            case Proposal() | Prepare() | Commit() | ViewChange() | NewView():
-                self._receive(sender, message)
-            case Transactions(transactions):
-                self.intake.gossiped(sender, transactions)
-            case TransactionsRequest():
-                self.proposals.request(sender, message)
-            case TransactionsResponse():
-                self.proposals.response(message)
-            case UndecidedBlockRequest():
-                self.fetches.request(sender, message)
-            case UndecidedBlockResponse():
-                self.fetches.response(message)
-            case StatusAnnouncement(height=height):
-                self.peer_heights[sender] = height
-                self.synchronizer.on_message(sender, message)
-            case BlocksRequest() | BlocksResponse() | Decided():
-                self.synchronizer.on_message(sender, message)
-            case CertifiedHeightRequest():
-                self.abstention.request(sender, message)
-            case CertifiedHeightResponse():
-                self.abstention.response(sender, message)
-            case AddressRecords():
-                self.addresses.on_records(sender, message, self.transport.scheduler.now_ms())
-            case AddressRecordsRequest():
-                self.addresses.on_request(sender, message)
-            case _:
-                assert_never(message)
-
-    def _receive(self, sender: PublicKey, message: ConsensusMessage) -> None:
-        self.vote_instants[sender] = self.clock.now().monotonic_ms
-        if len(self._queue) >= QUEUE_HIGH and sender not in self._held:
-            self._held[sender] = None
-            self.transport.hold(sender, True)
-        self.post(Received, sender, message)
-
     def on_peer(self, key: PublicKey, connected: bool) -> None:
         """A peer came or went."""
-        self.synchronizer.on_peer(key, connected)
-        if connected:
-            self.addresses.peer_connected(key)
-            self.addresses.ask(self.peering.unknown_keys(), key)
-        else:
-            self.vote_instants.pop(key, None)
-            self.peer_heights.pop(key, None)
+        self.router.peer(key, connected)
 
     def admits(self, key: PublicKey) -> bool:
         """Whether the holder of ``key`` is a member here, or still serves as delegate."""
@@ -375,13 +294,8 @@ class Runtime:
 
     def take_records(self, records: Iterable[AddressRecord]) -> None:
         """Address records from a directory; each proves itself."""
-        now_ms = self.transport.scheduler.now_ms()
-        for record in records:
-            try:
-                if record.public_key != self.own_key and self.book.add(record, now_ms):
-                    self._address_changed(record.public_key, Endpoint(record.host, record.port))
-            except InvalidMessage as error:
-                log.warning("address record left out", key=record.public_key.hex(), reason=str(error))
+        for moved in self.peering.take(records, self.own_key, self.transport.scheduler.now_ms()):
+            self._address_changed(moved.public_key, Endpoint(moved.host, moved.port))
 
     def _address_changed(self, key: PublicKey, endpoint: Endpoint) -> None:
         log.info("peer listens elsewhere", peer=key.hex(), endpoint=endpoint.text())
@@ -401,9 +315,9 @@ class Runtime:
             case Persist(records):
                 self._persist(records)
             case SetTimer(timer, delay_ms):
-                self._set_timer(timer, delay_ms)
+                self._timers.set(timer, delay_ms)
             case CancelTimer(kind):
-                self._cancel_timer(kind)
+                self._timers.cancel(kind)
             case BuildBatch():
                 self._build_batch(effect)
             case CheckProposal():
@@ -455,35 +369,6 @@ class Runtime:
             if isinstance(record, BlockRecord) and record.height == self.ledger.height + 1:
                 self.proposals.hold(record.block)
 
-    def _set_timer(self, timer: Timer, delay_ms: int) -> None:
-        self._cancel_timer(timer.kind)
-        loop = asyncio.get_running_loop()
-        self._timers[timer.kind] = loop.call_later(delay_ms / 1_000, self._fire, timer)
-
-    def _cancel_timer(self, kind: str) -> None:
-        running = self._timers.pop(kind, None)
-        if running is not None:
-            running.cancel()
-
-    def _fire(self, timer: Timer) -> None:
-        self._timers.pop(timer.kind, None)
-        self.post(TimerFired, timer)
-
-    def _every(self, interval_ms: int, action: Callable[[], None]) -> None:
-        """Run ``action`` again and again; what it raises stops the node."""
-        name = f"every {len(self._timers)} {interval_ms}"
-        loop = asyncio.get_running_loop()
-
-        def run() -> None:
-            try:
-                action()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the node stops on it
-                self.fail(error)
-                return
-            self._timers[name] = loop.call_later(interval_ms / 1_000, run)
-
-        self._timers[name] = loop.call_later(interval_ms / 1_000, run)
-
     def _build_batch(self, effect: BuildBatch) -> None:
         parameters = self.ledger.genesis.parameters
         transactions = tuple(
@@ -497,7 +382,7 @@ class Runtime:
         raws = tuple(transaction.raw for transaction in transactions)
         self._batch = (raws, transactions)
         references = tuple(transaction.reference for transaction in transactions)
-        self._post_first(Batch, effect.height, effect.view, effect.generation, raws, references)
+        self._queue.post_first(Batch, effect.height, effect.view, effect.generation, raws, references)
 
     def _proposal_checked(self, checked: CheckedProposal) -> None:
         c = checked
@@ -530,13 +415,13 @@ class Runtime:
             journal=self.journal.position,
         )
         self.last_commit_ms = self.clock.now().monotonic_ms
-        self._check_own_commit(applied)
+        self._check_own_commit(certified)
         ended = [*(transaction.id for transaction in applied.transactions), *applied.discarded]
         expired = self.pool.decided(ended, applied.header.time_ms)
         self.proposals.entered_height()
         self.fetches.entered_height()
         self._tell_delegates()
-        self._post_first(Advanced, self.ledger.context)
+        self._queue.post_first(Advanced, self.ledger.context)
         self.synchronizer.decided(applied.height, applied.certified)
         self._tell_pool()
         size = sum(len(transaction.raw) for transaction in applied.transactions)
@@ -547,18 +432,22 @@ class Runtime:
         self.waiters.settle(ended)
         self.waiters.settle(expired)
 
-    def _check_own_commit(self, applied: AppliedBlock) -> None:
-        """A commit of this key that its journal does not know: the journal was restored, or the key is used twice."""
-        certificate = self.ledger.certificate
-        if certificate is None or applied.height <= self._signed_height:
-            return
-        if any(item.signer == self.own_key for item in certificate.signatures):
-            log.error(
-                "this key signed what its journal does not hold: it was restored", height=applied.height
-            )
-            self._signed_height = applied.height
-            self.post(JournalLost)
-            self.abstention.begin()
+    def _check_own_commit(self, certified: CertifiedBlock) -> None:
+        """A commit of this key that its journal does not know: the journal was restored, or the key is used twice.
+
+        The certificate is what some peer collected; the last-commit is the same for all, and holds whoever was in time.
+        """
+        if self._abstain_height < 0:
+            return  # known already
+        for certificate in (certified.block.last_commit, certified.certificate):
+            if certificate is None or certificate.height <= max(self._signed_height, self._abstain_height):
+                continue
+            if any(item.signer == self.own_key for item in certificate.signatures):
+                log.error("this key signed what its journal does not hold", height=certificate.height)
+                self._abstain_height = -1
+                self.post(JournalLost)
+                self.abstention.begin()
+                return
 
     def _deliver(self, effect: DeliverBlock) -> None:
         self.post(DecidedReceived, effect.certified)

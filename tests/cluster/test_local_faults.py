@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from consensus.errors import InvariantViolation
+from consensus.inputs import Input, Instant
 from contracts.transaction import Transfer
 from node.journal import JournalFailed
 from tests.cluster.local_cluster import LocalCluster, LocalNode, quick_parameters
@@ -90,13 +91,16 @@ async def test_whole_home_restored_is_noticed_by_the_own_commits_of_others_block
     await victim.start()
     await cluster.until(lambda: signs(victim), "voting")
     voted_from = victim.height
+    first = cluster.nodes[0]
+
+    def served_in(height: int) -> bool:
+        certified = first.running.ledger.certified_block(height)
+        last = None if certified is None else certified.block.last_commit
+        return last is not None and victim.key.public_key in {item.signer for item in last.signatures}
+
     await cluster.until(
-        lambda: any(
-            victim.key.public_key
-            in {s.signer for s in cluster.nodes[0].running.ledger.header_row(h).certificate.signatures}
-            for h in range(voted_from + 1, cluster.nodes[0].height + 1)
-        ),
-        "a block with its commit",
+        lambda: any(served_in(height) for height in range(voted_from + 2, first.height + 1)),
+        "a last-commit with its commit",
     )
     await victim.stop()
     shutil.rmtree(victim.home)
@@ -144,10 +148,14 @@ async def test_failing_journal_stops_the_node_and_the_others_go_on(cluster: Loca
     await grows(cluster)
 
 
+def planted(_: Instant) -> Input:
+    raise InvariantViolation("planted")
+
+
 async def test_broken_invariant_stops_the_node(cluster: LocalCluster) -> None:
     victim = cluster.nodes[2]
     runtime = victim.running
-    runtime._post_first(lambda at: (_ for _ in ()).throw(InvariantViolation("planted")))
+    runtime.post(planted)
     with pytest.raises(InvariantViolation, match="planted"):
         await runtime.failed
     victim.runtime = None

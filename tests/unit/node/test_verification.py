@@ -8,7 +8,7 @@ import pytest
 from consensus.errors import InvalidMessage
 from contracts.transaction import Transaction, Transfer, decode_transaction, encode_body, sign_body
 from node.keystore import KeyPair
-from node.verification import INLINE_SIGNATURES, SLICE_TRANSACTIONS, SignatureChecks
+from node.verification import INLINE_SIGNATURES, SLICE_TRANSACTIONS, SignatureChecks, Verdict
 
 KEY = KeyPair(bytes([1]) * 32)
 
@@ -36,7 +36,8 @@ async def test_verdicts_come_in_order(count: int) -> None:
     checks = SignatureChecks(check, 2, nothing)
     verdicts = await checks.check(items)
     checks.close()
-    assert verdicts == [item.id.hex() if item.id in bad else None for item in items]
+    told = [None if verdict is None else str(verdict) for verdict in verdicts]
+    assert told == [item.id.hex() if item.id in bad else None for item in items]
     assert (checks.checked, checks.waiting) == (count, 0)
 
 
@@ -77,7 +78,7 @@ async def test_answers_never_come_from_within_the_call() -> None:
     checks = SignatureChecks(lambda _: None, 1, nothing)
     done = asyncio.Event()
 
-    def answer(verdicts: list[str | None]) -> None:
+    def answer(verdicts: list[Verdict]) -> None:
         seen.append(len(verdicts))
         done.set()
 
