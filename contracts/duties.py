@@ -15,7 +15,7 @@ from consensus.types import Address, Value
 from contracts.ballots import MAX_BALLOTS
 from contracts.epoch_state import ballot_key, chain_of
 from contracts.evidence import accused_vote, first_admissible_height, proven_key
-from contracts.faults import fault_count
+from contracts.faults import fault_count, faults_in
 from contracts.missed_commits import counter_of
 from contracts.receipts import EpochPhase
 from contracts.seats import candidates, delegate_set_at
@@ -114,13 +114,19 @@ def heartbeat_due(
 
 
 def evidence_due(state: State, report: Report | ReportProposal) -> Evidence | None:
-    """The evidence transaction for a replica's report; None once it is known, too old, or about no delegate."""
+    """The evidence transaction for a replica's report; None once it is known, too old, or about no delegate.
+
+    Nor is there any while this epoch's record holds (b) of the accused: it has paid, and the exclusion of PROTOCOL 7.2
+    stands. One that keeps its seat for want of another would otherwise earn a transaction at every height, and each of
+    them wakes the idle chain for the next height.
+    """
     evidence = evidence_of(report)
     vote = accused_vote(evidence.proof)
     accused = address_of(vote.signer)
     if not first_admissible_height(state) <= vote.height <= chain_of(state).height + 1:
         return None
-    if proven_key(vote.height, accused) in state.epoch.proven:
+    proven = proven_key(vote.height, accused) in state.epoch.proven
+    if proven or faults_in(state, accused, chain_of(state).epoch).wrong_block:
         return None
     return evidence if delegate_set_at(state, vote.height).position(accused) is not None else None
 

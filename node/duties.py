@@ -18,6 +18,7 @@ from consensus.signing import Signer
 from consensus.types import Address, Digest
 from contracts.ballots import sign_ballot
 from contracts.duties import ballot_due, evidence_due, heartbeat_due
+from contracts.evidence import accused_vote
 from contracts.transaction import Ballot, Ballots, Join, Payload
 from node.ledger import Ledger
 
@@ -124,7 +125,8 @@ class Duties:
             if evidence is None:
                 del self._reports[key]
             else:
-                self._send(b"evidence" + key, partial(_same, evidence))
+                vote = accused_vote(evidence.proof)
+                self._send(b"evidence" + encode((vote.height, vote.signer)), partial(_same, evidence))
 
     def _send(self, key: bytes, make: Callable[[], Payload]) -> None:
         sent = self._sent.get(key)

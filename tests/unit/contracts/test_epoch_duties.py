@@ -124,6 +124,22 @@ def test_a_report_of_conflicting_votes_becomes_evidence_until_it_is_known() -> N
     assert evidence_due(chain.state, report) is None
 
 
+def test_one_proven_fault_of_a_delegate_is_enough_for_an_epoch() -> None:
+    """PROTOCOL 3.2, 7.2: it is charged once an epoch and excluded for two; more only keeps the chain busy."""
+    chain = make()
+    chain.block()
+    accused, other = chain.delegate(1), chain.delegate(2)
+    at_first = Report(*(encode(vote) for vote in chain.votes(accused)))
+    chain.block()
+    at_second = Report(*(encode(vote) for vote in chain.votes(accused)))
+    of_other = Report(*(encode(vote) for vote in chain.votes(other)))
+    evidence = evidence_due(chain.state, at_first)
+    assert evidence is not None
+    assert chain.prove(evidence).code is ReasonCode.OK
+    assert evidence_due(chain.state, at_second) is None
+    assert evidence_due(chain.state, of_other) is not None
+
+
 def test_a_report_about_no_delegate_or_too_late_becomes_nothing() -> None:
     chain = make()
     chain.block()
