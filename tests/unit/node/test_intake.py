@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from consensus.ed25519 import Ed25519Verifier
-from contracts.transaction import Heartbeat, Transaction, Transfer, encode_body, sign_body
+from contracts.transaction import Heartbeat, Transfer, encode_body, sign_body
 from contracts.validation import check_transaction
 from network.gossip import TransactionGossip
 from network.scheduler import LoopScheduler
@@ -17,11 +18,21 @@ from node.intake import Intake, Waiters
 from node.keystore import KeyPair
 from node.mempool import Mempool, PoolLimits
 from node.service import SubmitCode, TransactionState
-from node.verification import SignatureChecks
+from node.verification import Check, SignatureChecks
 from tests.unit.node.fake_links import FakeClock, FakeLinks
 from tests.unit.node.ledger_chain import LedgerChain
 
 PEER, OWN = bytes([7]) * 32, bytes([8]) * 32
+
+
+def check_by(chain: LedgerChain) -> Check:
+    """The node's own check of a transaction of ``chain``."""
+    return partial(
+        check_transaction,
+        chain_id=chain.ledger.chain_id,
+        parameters=chain.genesis.parameters,
+        verifier=Ed25519Verifier(),
+    )
 
 
 class Door:
@@ -35,15 +46,8 @@ class Door:
         self.pool = Mempool(limits or PoolLimits(100, 10**6, 100), self.ledger.is_member)
         self.admitted: list[int] = []
         self.own_seat = False
-        verifier, genesis = Ed25519Verifier(), self.chain.genesis
-
-        def check(transaction: Transaction) -> None:
-            check_transaction(
-                transaction, chain_id=self.ledger.chain_id, parameters=genesis.parameters, verifier=verifier
-            )
-
         self.failures: list[BaseException] = []
-        self.checks = SignatureChecks(check, 1, self.failures.append)
+        self.checks = SignatureChecks(check_by(self.chain), 1, self.failures.append)
         self.gossip = TransactionGossip(self.links, LoopScheduler(), OWN)
         self.gossip.set_delegates((PEER,))
         self.intake = Intake(
