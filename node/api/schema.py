@@ -409,6 +409,10 @@ class SlotInfo(msgspec.Struct, frozen=True, kw_only=True):
     buyer_allocated_wh: int | None
     buyer_read: bool | None
     paid_wh: int | None
+    seller_metered_wh: int | None = None
+    """What the seller's export register read; None: not read (so far)."""
+    buyer_metered_wh: int | None = None
+    """What the buyer's import register read; None: not read (so far)."""
 
 
 class TransitionInfo(msgspec.Struct, frozen=True, kw_only=True):

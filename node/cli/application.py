@@ -2,7 +2,7 @@
 
 import typer
 
-from node.cli import keys, ledger, localnet, operators, processes, show, trading
+from node.cli import keys, ledger, localnet, operators, processes, show, statement, trading
 
 app = typer.Typer(
     name="cgpbft",
@@ -29,6 +29,7 @@ for _command in (
     trading.vote,
     trading.transfer,
     trading.leave,
+    statement.statement,
     keys.validate_config,
     keys.version,
 ):

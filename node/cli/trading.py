@@ -193,15 +193,15 @@ def show(
     )
     table(
         "\nslots (Wh)",
-        ("start (UTC)", "contracted", "seller", "read", "buyer", "read", "paid"),
+        ("start (UTC)", "contracted", "sold", "metered", "bought", "metered", "paid"),
         (
             (
                 utc(slot.start_ms),
                 slot.contracted_wh,
                 slot.seller_allocated_wh,
-                slot.seller_read,
+                slot.seller_metered_wh,
                 slot.buyer_allocated_wh,
-                slot.buyer_read,
+                slot.buyer_metered_wh,
                 slot.paid_wh,
             )
             for slot in view.slots

@@ -301,7 +301,7 @@ class FakeNode:
         settled = contract_id == TRADE_ID
         state = TradeState.SETTLED if settled else TradeState.OFFERED
         settlement = TradeSettled(contract_id, 900, 1_000, 900, 900, 225_000_000, 2_500_000, 0)
-        slot = s.TradeSlot(0, GENESIS_MS + 10_000, 500, 450, True, 500, True, 450)
+        slot = s.TradeSlot(0, GENESIS_MS + 10_000, 500, 450, True, 500, True, 450, 455, 510)
         return s.TradeAnswer(
             at=self.position(),
             id=contract_id,
