@@ -217,7 +217,7 @@ def test_trades_by_party_and_state(chain: LedgerChain, queries: LedgerQueries) -
 def test_filtered_page_looks_at_a_bounded_number_of_rows(
     chain: LedgerChain, queries: LedgerQueries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("node.queries.MAX_LOOKED_AT", 2)
+    monkeypatch.setattr("node.trade_queries.MAX_LOOKED_AT", 2)
     ids = [open_trade(chain, *chain.members[:2], start_in_ms=900_000) for _ in range(5)]
     page = queries.trades(state=TradeState.SETTLED)
     assert page.items == ()
