@@ -57,14 +57,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def start_network(options: argparse.Namespace, home: Path) -> subprocess.Popen[bytes]:
-    """`cgpbft localnet` as a child; its notes go to our standard error."""
+    """`cgpbft localnet` as a child, with proxies on its links if asked for; its notes go to our standard error."""
+    program = ["scripts.faulting.localnet"] if options.links else ["node", "localnet"]
     line = [
-        sys.executable, "-m", "node", "localnet",
+        sys.executable, "-m", *program,
         "--members", str(options.members),
         "--groups", str(options.groups),
         "--home", str(home),
         "--base-port", str(options.base_port),
-        *(["--links"] if options.links else []),
     ]  # fmt: skip
     return subprocess.Popen(line, stdout=subprocess.DEVNULL, start_new_session=True)
 

@@ -40,6 +40,7 @@ class Links:
         self._rules: dict[tuple[int, int], Rule] = {}
         self._changed = asyncio.Event()
         self._servers: list[asyncio.Server] = []
+        self._joined: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Listen for every pair of nodes."""
@@ -51,7 +52,10 @@ class Links:
 
     async def _listen(self, dialler: int, listener: int) -> None:
         async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await self._join(dialler, listener, reader, writer)
+            task = asyncio.create_task(self._join(dialler, listener, reader, writer))
+            self._joined.add(task)
+            task.add_done_callback(self._joined.discard)
+            await asyncio.wait((task,))
 
         port = link_port(self._base, dialler, listener)
         self._servers.append(await asyncio.start_server(accepted, HOST, port))
@@ -64,14 +68,18 @@ class Links:
         except OSError:
             writer.close()
             return
-        forward = asyncio.create_task(self._pass(dialler, listener, reader, far_writer))
-        backward = asyncio.create_task(self._pass(listener, dialler, far_reader, writer))
-        await asyncio.wait((forward, backward), return_when=asyncio.FIRST_COMPLETED)
-        for task in (forward, backward):
-            task.cancel()
-        await asyncio.gather(forward, backward, return_exceptions=True)
-        for end in (writer, far_writer):
-            end.close()
+        directions = (
+            asyncio.create_task(self._pass(dialler, listener, reader, far_writer)),
+            asyncio.create_task(self._pass(listener, dialler, far_reader, writer)),
+        )
+        try:
+            await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in directions:
+                task.cancel()
+            await asyncio.gather(*directions, return_exceptions=True)
+            for end in (writer, far_writer):
+                end.close()
 
     async def _pass(
         self, sender: int, receiver: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -95,6 +103,14 @@ class Links:
     def rules(self) -> list[Rule]:
         """Rules that differ from passing everything on at once."""
         return [rule for rule in self._rules.values() if rule.held or rule.delay_ms]
+
+    async def close(self) -> None:
+        """Stop listening and drop what is connected."""
+        for server in self._servers:
+            server.close()
+        for task in tuple(self._joined):
+            task.cancel()
+        await asyncio.gather(*self._joined, return_exceptions=True)
 
     # ---- control
 
