@@ -1,17 +1,13 @@
 """`scripts/simulate`: run many seeds, say what was found and how to see it again."""
 
 import argparse
-import multiprocessing
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from functools import partial
 
-from network.simulation.cluster import Outcome, draw, simulate
+from network.simulation.cluster import Outcome
+from network.simulation.runner import LOG_LINES, run_seeds
 
-LOG_LINES = 400
-"""Of a finding's log the last lines are shown: what led to it is seldom longer ago."""
 MICROSECONDS_PER_HOUR = 3_600_000_000
 
 
@@ -47,34 +43,14 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _run(seed: int, *, seats: int | None, twice: bool, keep_log: bool) -> Outcome:
-    scenario = draw(seed, seats)
-    outcome = simulate(scenario, keep_log=keep_log)
-    if twice and simulate(scenario).trace_hash != outcome.trace_hash:
-        outcome.finding = (
-            outcome.finding or "the same seed gave another trace: something is not deterministic"
-        )
-    del outcome.log[:-LOG_LINES]
-    return outcome
-
-
-def _outcomes(options: argparse.Namespace) -> Iterator[Outcome]:
-    run = partial(_run, seats=options.seats, twice=options.twice, keep_log=options.log)
-    if options.jobs <= 1:
-        yield from map(run, options.seeds)
-        return
-    with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
-        yield from pool.imap_unordered(run, options.seeds, chunksize=4)
-
-
 def _tell(outcome: Outcome, seats: int | None, show_log: bool) -> None:
     scenario = outcome.scenario
-    liars = "twins" if scenario.twins else "Byzantine"
+    liars = "; ".join(" and ".join(names) for names in scenario.liars) or "nobody"
     repeat = f"scripts/simulate --seeds {scenario.seed}" + (f" --seats {seats}" if seats else "") + " --log"
     if show_log:
         sys.stdout.writelines(outcome.log)
     sys.stdout.write(
-        f"seed {scenario.seed} ({scenario.seats} seats, {scenario.byzantine} {liars}), height {outcome.height}, "
+        f"seed {scenario.seed} ({scenario.seats} seats, lying: {liars}), height {outcome.height}, "
         f"{outcome.virtual_us / 1e6:.3f} s: {outcome.finding}\n  repeat: {repeat}\n"
     )
     sys.stdout.flush()
@@ -85,7 +61,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = _arguments(arguments)
     begun, found, blocks, virtual_us = time.monotonic(), 0, 0, 0
     reached: Counter[str] = Counter()
-    for number, outcome in enumerate(_outcomes(options), 1):
+    outcomes = run_seeds(
+        options.seeds, seats=options.seats, twice=options.twice, keep_log=options.log, jobs=options.jobs
+    )
+    for number, outcome in enumerate(outcomes, 1):
         blocks += outcome.height
         virtual_us += outcome.virtual_us
         reached.update(outcome.reached)

@@ -6,12 +6,14 @@ sign anything with its own key and repeat anything it received; it cannot sign f
 
 import random
 from collections import deque
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol
 
 import msgspec
 
 from consensus.block import Block, Certificate, CertifiedBlock, CommitSignature, Header, transactions_root
+from consensus.hashing import address_of
+from consensus.inputs import Instant
 from consensus.messages import (
     Accepted,
     Commit,
@@ -41,6 +43,9 @@ class Liar(Protocol):
     @property
     def signer(self) -> Signer:
         """Its real key."""
+
+    def at(self) -> Instant:
+        """Its clocks."""
 
 
 class Mischief(Protocol):
@@ -206,29 +211,67 @@ class LyingViewChange:
 
 
 class LyingNewView:
-    """As new primary leaves out the view-changes that bind it, repeats one, or spoils one."""
+    """As new primary hides the view-changes that bind it and proposes a block of its own, or spoils the proof."""
 
     def __init__(self, rng: random.Random, chain_id: Digest) -> None:
         self._rng = rng
         self._chain_id = chain_id
+        self._told: dict[tuple[int, int], NewView] = {}
+        self._unbound: dict[tuple[int, int], Proposal | None] = {}
+        """Views in which certificates were hidden, with what is proposed there instead."""
 
     def twist(self, liar: Liar, target: int, letter: Letter) -> Sequence[tuple[int, Letter]]:
-        """Another new-view."""
-        if not isinstance(letter, NewView) or self._rng.random() < 0.2:
-            return [(0, letter)]
+        """Another new-view, and the proposal that would follow if it were true; the same for all."""
+        if isinstance(letter, NewView):
+            place = (letter.height, letter.view)
+            if place not in self._told:
+                self._told[place] = self._lie(liar, letter)
+            return [(0, self._told[place])]
+        if isinstance(letter, Proposal) and (letter.vote.height, letter.vote.view) in self._unbound:
+            return [(0, self._fresh(liar, letter))]
+        return [(0, letter)]
+
+    def _lie(self, liar: Liar, letter: NewView) -> NewView:
         shown = list(letter.view_changes)
-        match self._rng.randrange(4):
-            case 0:
-                shown = [item for item in shown if item.prepared is None]
-            case 1:
-                shown = shown[:-1] + shown[:1]
-            case 2:
-                shown[0] = msgspec.structs.replace(shown[0], prepared=None)
-            case _:
-                shown.pop(self._rng.randrange(len(shown)))
+        bound = [item for item in shown if item.prepared is not None]
+        if bound and self._rng.random() < 0.8:
+            self._unbound[(letter.height, letter.view)] = None
+            shown = self._hidden(shown)
+        else:
+            match self._rng.randrange(4):
+                case 0:
+                    return letter
+                case 1:
+                    shown = shown[:-1] + shown[:1]
+                case 2:
+                    shown[0] = msgspec.structs.replace(
+                        shown[0], accepted=(Accepted(0, self._rng.randbytes(32)),)
+                    )
+                case _:
+                    shown.pop(self._rng.randrange(len(shown)))
         told = msgspec.structs.replace(letter, view_changes=tuple(shown))
         signature = liar.signer.sign(view_change_bytes(told, self._chain_id))
-        return [(0, msgspec.structs.replace(told, signature=signature))]
+        return msgspec.structs.replace(told, signature=signature)
+
+    def _hidden(self, shown: list[ViewChange]) -> list[ViewChange]:
+        """Without certificates: left out, or cut out of signed messages, which makes these void."""
+        if self._rng.random() < 0.5:
+            return [item for item in shown if item.prepared is None]
+        return [msgspec.structs.replace(item, prepared=None) for item in shown]
+
+    def _fresh(self, liar: Liar, proposal: Proposal) -> Proposal:
+        place = (proposal.vote.height, proposal.vote.view)
+        known = self._unbound[place]
+        if known is None:
+            header = msgspec.structs.replace(
+                proposal.header,
+                view=proposal.vote.view,
+                proposer=address_of(liar.signer.public_key),
+                time_ms=max(liar.at().wall_ms, proposal.header.time_ms + 1),
+            )
+            known = _proposed(proposal, header, proposal.references, self._chain_id, liar)
+            self._unbound[place] = known
+        return known
 
 
 class WrongBlocks:
@@ -332,22 +375,25 @@ def _proposed(
     return Proposal(signed, header, references, proposal.last_commit, proposal.discarded)
 
 
-def draw_mischief(rng: random.Random, chain_id: Digest, view_timeout_ms: int) -> list[Mischief]:
+MISCHIEF: Final[Mapping[str, Callable[[random.Random, Digest, int], Mischief]]] = {
+    "silent": lambda rng, _chain_id, _timeout_ms: Silent(rng),
+    "slow": lambda rng, _chain_id, timeout_ms: Slow(rng, timeout_ms),
+    "choosy": lambda rng, _chain_id, _timeout_ms: Choosy(rng),
+    "two-faced": lambda rng, chain_id, _timeout_ms: TwoFaced(rng, chain_id),
+    "censor": lambda rng, chain_id, _timeout_ms: Censor(rng, chain_id),
+    "forked votes": lambda rng, chain_id, _timeout_ms: ForkedVotes(rng, chain_id),
+    "lying view-change": lambda rng, chain_id, _timeout_ms: LyingViewChange(rng, chain_id),
+    "lying new-view": lambda rng, chain_id, _timeout_ms: LyingNewView(rng, chain_id),
+    "wrong blocks": lambda rng, chain_id, _timeout_ms: WrongBlocks(rng, chain_id),
+    "replayer": lambda rng, _chain_id, _timeout_ms: Replayer(rng),
+    "forger": lambda rng, _chain_id, _timeout_ms: Forger(rng),
+}
+"""All kinds by name, made from a stream of randomness, the chain id and view_timeout_ms."""
+
+
+def draw_mischief(rng: random.Random) -> tuple[str, ...]:
     """One to three ways to misbehave, applied one after the other."""
-    kinds: list[Mischief] = [
-        Silent(rng),
-        Slow(rng, view_timeout_ms),
-        Choosy(rng),
-        TwoFaced(rng, chain_id),
-        Censor(rng, chain_id),
-        ForkedVotes(rng, chain_id),
-        LyingViewChange(rng, chain_id),
-        LyingNewView(rng, chain_id),
-        WrongBlocks(rng, chain_id),
-        Replayer(rng),
-        Forger(rng),
-    ]
-    return rng.sample(kinds, rng.randint(1, 3))
+    return tuple(rng.sample(tuple(MISCHIEF), rng.randint(1, 3)))
 
 
 def twisted(

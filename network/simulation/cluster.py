@@ -16,7 +16,7 @@ from consensus.messages import ConsensusMessage, message_codec
 from consensus.parameters import Parameters
 from consensus.types import Digest, PublicKey
 from network.simulation.agenda import Agenda
-from network.simulation.byzantine import Mischief, draw_mischief, twisted
+from network.simulation.byzantine import MISCHIEF, Mischief, draw_mischief, twisted
 from network.simulation.checkers import Checkers, Context, Finding
 from network.simulation.clock import GENESIS_MS
 from network.simulation.faults import FaultPlanner, Planned
@@ -49,6 +49,10 @@ PARAMETERS = Parameters(
 """Demo speed: nothing here depends on absolute durations, only on how they compare."""
 
 
+TWINS = ("twins",)
+"""The mischief of a member that runs two honest nodes with one key: each signs what the other contradicts."""
+
+
 @dataclass(frozen=True)
 class Scenario:
     """What a run is like; `draw` makes one from a seed."""
@@ -57,9 +61,8 @@ class Scenario:
     seats: int
     spare_members: int
     """Members without a seat at any given height."""
-    byzantine: int
-    twins: bool
-    """Whether the Byzantine members are two nodes with one key each, instead of liars."""
+    liars: tuple[tuple[str, ...], ...]
+    """Per Byzantine member the names of its mischief; `TWINS` are two nodes with one key."""
     epoch_heights: int | None
     """Length of an epoch; None for a delegate set that never changes."""
     faults: int
@@ -77,14 +80,15 @@ def draw(seed: int, seats: int | None = None) -> Scenario:
     rng = random.Random(f"{seed}/scenario")
     chosen = seats or rng.choice((4, 4, 4, 5, 6, 7, 10))
     most = (chosen - 1) // 3
-    byzantine = rng.choice((0, most, rng.randint(0, most)))
+    liars = tuple(draw_mischief(rng) for _ in range(rng.choice((0, most, rng.randint(0, most)))))
+    if rng.random() < 0.25:
+        liars = (TWINS,) * len(liars)
     changing = rng.random() < 0.5
     return Scenario(
         seed=seed,
         seats=chosen,
         spare_members=rng.randint(1, 3) if changing else rng.choice((0, 0, 1)),
-        byzantine=byzantine,
-        twins=byzantine > 0 and rng.random() < 0.25,
+        liars=liars,
         epoch_heights=rng.randint(5, 20) if changing else None,
         faults=rng.randint(4, 16),
         fault_phase_us=rng.randint(6, 14) * SECOND_US,
@@ -127,8 +131,8 @@ class Simulation:
         self._chain_id = tagged_hash("genesis", scenario.seed.to_bytes(16, "big"))
         self.network = Network(self.agenda, self._rng("network"), self._deliver)
         self._members = self._make_members()
-        liars = self._rng("liars").sample(range(len(self._members)), scenario.byzantine)
-        self._liars = frozenset(self._members[index].public_key for index in liars)
+        chosen = self._rng("liars").sample(self._members, len(scenario.liars))
+        self._liars = {member.public_key: names for member, names in zip(chosen, scenario.liars, strict=True)}
         self._timetable = Timetable(
             self._members, scenario.seats, scenario.epoch_heights, self._rng("timetable")
         )
@@ -136,7 +140,7 @@ class Simulation:
         self.nodes: list[SimulatedNode] = []
         self._mischief: dict[int, list[Mischief]] = {}
         self._make_nodes()
-        honest = frozenset(m.public_key for m in self._members) - self._liars
+        honest = frozenset(m.public_key for m in self._members) - frozenset(self._liars)
         self.checkers = Checkers(Context(self._chain_id, self._timetable, self._keys, honest))
         self._workload = Workload(self._rng("workload"))
         self._load_rng = self._rng("load")
@@ -164,8 +168,7 @@ class Simulation:
         )
         rng = self._rng("nodes")
         owners = list(range(len(self._members)))
-        if self.scenario.twins:
-            owners += [index for index in owners if self._members[index].public_key in self._liars]
+        owners += [index for index in owners if self._liars.get(self._members[index].public_key) == TWINS]
         for index, owner in enumerate(owners):
             member = self._members[owner]
             node = SimulatedNode(
@@ -174,8 +177,12 @@ class Simulation:
             node.speed = Speed(rng.choice((0, 200, 2_000)), rng.choice((0, 500, 5_000)), rng.random() < 0.5)
             self.nodes.append(node)
             self._of_key.setdefault(member.public_key, []).append(index)
-            if member.public_key in self._liars and not self.scenario.twins:
-                self._mischief[index] = draw_mischief(rng, self._chain_id, PARAMETERS.view_timeout_ms)
+            names = self._liars.get(member.public_key, ())
+            self._mischief[index] = [
+                MISCHIEF[name](rng, self._chain_id, PARAMETERS.view_timeout_ms)
+                for name in names
+                if names != TWINS
+            ]
 
     @property
     def honest(self) -> list[SimulatedNode]:
@@ -187,7 +194,7 @@ class Simulation:
     def post(self, node: Holder, to: PublicKey, letter: Letter) -> None:
         """Send a letter to every node that holds a key."""
         for target in self._of_key.get(to, ()):
-            told = twisted(self._mischief.get(node.index, ()), node, target, letter)
+            told = twisted(self._mischief[node.index], node, target, letter)
             for delay_us, piece in told:
                 if delay_us:
                     self.agenda.after(delay_us, partial(self.network.send, node.index, target, piece))
@@ -213,6 +220,16 @@ class Simulation:
         """A block was decided."""
         header = certified.block.header
         self._note(f"{node.index} applies {header.height} {header.digest().hex()[:12]}")
+        if header.height == len(self.checkers.decisions.chain) + 1:
+            kind = (
+                "removals"
+                if certified.block.discarded
+                else "transactions"
+                if certified.block.transactions
+                else "empty"
+            )
+            self.outcome.reached[f"block: {kind}"] += 1
+            self.outcome.reached[f"decided in view {min(certified.certificate.view, 3)}"] += 1
         self.checkers.applied(node, certified)
 
     def broke(self, node: Holder, error: Exception) -> None:
@@ -252,7 +269,7 @@ class Simulation:
         scenario = self.scenario
         for node in self.nodes:
             node.start()
-        frail_count = (scenario.seats - 1) // 3 - scenario.byzantine
+        frail_count = (scenario.seats - 1) // 3 - len(scenario.liars)
         rng = self._rng("faults")
         upright = [node.index for node in self.honest]
         planner = FaultPlanner(rng, self.nodes, rng.sample(upright, max(0, frail_count)))

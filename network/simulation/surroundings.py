@@ -36,6 +36,9 @@ class Holder(Protocol):
     def disk(self) -> Disk:
         """What of it survives."""
 
+    def at(self) -> Instant:
+        """Both its clocks now."""
+
 
 class World(Protocol):
     """What a node needs of the simulation around it."""
