@@ -19,7 +19,8 @@ from consensus.types import Address, Digest
 from contracts.ballots import sign_ballot
 from contracts.duties import ballot_due, evidence_due, heartbeat_due
 from contracts.evidence import accused_vote
-from contracts.transaction import Ballot, Ballots, Join, Payload
+from contracts.transaction import Ballot, Ballots, Payload
+from node.joining import Joining, Submit
 from node.ledger import Ledger
 
 MAX_OWN_COMMITS: Final = 4_096
@@ -31,8 +32,6 @@ MAX_SENT: Final = 256
 
 log = structlog.get_logger("node.duties")
 
-Submit = Callable[[Payload], Digest | None]
-"""Signs and submits in the background; the transaction's id, or None if the pool does not take it now."""
 CarryBallot = Callable[[Ballot], None]
 """Hands a signed ballot to the bootstrap services, in the background."""
 
@@ -49,11 +48,11 @@ class Duties:
         submit: Submit,
         is_waiting: Callable[[Digest], bool],
         carry: CarryBallot | None,
-        join: Join | None,
+        joining: Joining,
     ) -> None:
         """``is_waiting``: whether a transaction is still in the pool; ``carry``: the way by a bootstrap, if any.
 
-        ``join`` is submitted while this key is no member (PROTOCOL 10.1).
+        ``joining`` registers this key while it is no member.
         """
         self._ledger = ledger
         self._signer = signer
@@ -61,7 +60,7 @@ class Duties:
         self._submit = submit
         self._is_waiting = is_waiting
         self._carry = carry
-        self._join = join
+        self._joining = joining
         self._own_commits: OrderedDict[int, Commit] = OrderedDict()
         self._reports: OrderedDict[bytes, Report | ReportProposal] = OrderedDict()
         self._sent: OrderedDict[bytes, Digest] = OrderedDict()
@@ -86,14 +85,10 @@ class Duties:
         """Do what is due by the state after the last block."""
         if not self.enabled:
             return
-        self._register()
+        self._joining.look()
         self._vote()
         self._beat()
         self._accuse()
-
-    def _register(self) -> None:
-        if self._join is not None and not self._ledger.is_member(self._address):
-            self._send(b"joining", partial(_same, self._join))
 
     def _vote(self) -> None:
         parameters = self._ledger.genesis.parameters

@@ -15,5 +15,9 @@ class KeyStoreError(NodeError):
     """A key file is missing, unreadable, too widely readable or wrongly encrypted."""
 
 
+class JoinRefused(NodeError):
+    """The chain does not admit this key; nothing but an operator or another configuration changes that."""
+
+
 class FormationError(NodeError):
     """No chain can be formed or joined as things stand; nothing was signed that binds more than before."""

@@ -21,6 +21,7 @@ from contracts.transaction import Ballots, Join, Payload, encode_body, sign_body
 from network.address_book import AddressBook
 from node.clock import Clock
 from node.duties import CarryBallot, Duties
+from node.joining import Joining
 from node.keystore import KeyPair
 from node.ledger import AppliedBlock
 from node.queries import LedgerQueries
@@ -73,7 +74,9 @@ class MemberNode(LedgerQueries):
         *,
         carry: CarryBallot | None = None,
         join: Join | None = None,
+        returns: bool = False,
     ) -> None:
+        """``join`` is submitted while this key is no member; ``returns``: also if it has left (PROTOCOL 1.5)."""
         super().__init__(runtime.ledger)
         self.runtime = runtime
         self._key = key
@@ -91,10 +94,18 @@ class MemberNode(LedgerQueries):
             ledger=runtime.ledger,
             signer=key,
             own_address=self._address,
-            submit=lambda payload: runtime.intake.submit_own(self._sign(payload)),
-            is_waiting=lambda transaction_id: runtime.pool.get(transaction_id) is not None,
+            submit=self._submit_own,
+            is_waiting=self._is_waiting,
             carry=carry,
-            join=join,
+            joining=Joining(
+                ledger=runtime.ledger,
+                own_address=self._address,
+                join=join,
+                returns=returns,
+                submit=self._submit_own,
+                is_waiting=self._is_waiting,
+                refuse=runtime.fail,
+            ),
         )
         runtime.on_committed.append(self.duties.committed)
         runtime.on_report.append(self.duties.report)
@@ -165,6 +176,12 @@ class MemberNode(LedgerQueries):
     async def sign_and_submit(self, payload: Payload) -> SubmitOutcome:
         """Sign with the node's own key and submit."""
         return await self.submit(self._sign(payload))
+
+    def _submit_own(self, payload: Payload) -> Digest | None:
+        return self.runtime.intake.submit_own(self._sign(payload))
+
+    def _is_waiting(self, transaction_id: Digest) -> bool:
+        return self.runtime.pool.get(transaction_id) is not None
 
     def _sign(self, payload: Payload) -> bytes:
         """Valid from a little ago, since a primary's clock may be behind, for as long as the chain allows."""

@@ -80,7 +80,7 @@ async def carry_ballot(clients: Sequence[BootstrapClient], raw: bytes) -> bool:
 class NodeProcess:
     """One node: runtime, duties and API. `start`, then `wait`, then `stop`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a node is made of
         self,
         *,
         home: Path,
@@ -89,10 +89,13 @@ class NodeProcess:
         key: KeyPair,
         records: Iterable[AddressRecord] = (),
         join: Join | None = None,
+        returns: bool = False,
         meter: KeyPair | None = None,
         resume: Permission | None = None,
     ) -> None:
         """``records``: address records from a directory; ``join``: submitted while this key is no member.
+
+        ``returns``: submit it also if this key was a member and has left.
 
         ``meter``: the meter's key, if readings are to be signed here (POST /v1/readings without signature).
         ``resume``: checked permission of the operators to sign again at a height (PROTOCOL 6.5).
@@ -101,6 +104,7 @@ class NodeProcess:
         self.config = config
         self._key = key
         self._join = join
+        self._returns = returns
         self._meter = meter
         self._resume = resume
         self._clock = SystemClock()
@@ -123,7 +127,9 @@ class NodeProcess:
         """Open the home, listen for peers and serve the API; a `NodeError` says what is wrong and what to do."""
         runtime = self._parts.build()
         carry = self._carry_ballot if self.config.bootstrap_urls else None
-        self.member = MemberNode(runtime, self._key, self._clock, runtime.book, carry=carry, join=self._join)
+        self.member = MemberNode(
+            runtime, self._key, self._clock, runtime.book, carry=carry, join=self._join, returns=self._returns
+        )
         try:
             self._peer_port = await self._parts.start(runtime)
             self.member.start()
@@ -232,6 +238,7 @@ async def run_node(  # noqa: PLR0913 - what a node is made of
     key: KeyPair,
     records: Iterable[AddressRecord] = (),
     join: Join | None = None,
+    returns: bool = False,
     meter: KeyPair | None = None,
     resume: Permission | None = None,
     on_started: Callable[[Started], None] | None = None,
@@ -247,6 +254,7 @@ async def run_node(  # noqa: PLR0913 - what a node is made of
         key=key,
         records=records,
         join=join,
+        returns=returns,
         meter=meter,
         resume=resume,
     )

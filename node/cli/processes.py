@@ -165,7 +165,8 @@ def start(
     config = _configure(folder, api, listen, advertise, peers__via=_via(folder, via), **flags)
     pinned = None if genesis_hash is None else digest(genesis_hash, "--genesis-hash")
     keys = _keys(folder, passphrase_from(passphrase_file))
-    _run(folder, config, keys, Pins(genesis_hash=pinned), resume=resume, power_w=DEFAULT_POWER_W, invite=None)
+    pins = Pins(genesis_hash=pinned)
+    _run(folder, config, keys, pins, resume=resume, power_w=DEFAULT_POWER_W, invite=None, returns=False)
 
 
 @command
@@ -213,7 +214,7 @@ def join(
             f"the invite is for the key {held.invite.public_key.hex()}, this node's is {keys[0].public_key.hex()}"
         )
     pins = Pins(genesis_hash=pinned, chain_name=chain_name)
-    _run(folder, config, keys, pins, resume=resume, power_w=max_power_w, invite=held)
+    _run(folder, config, keys, pins, resume=resume, power_w=max_power_w, invite=held, returns=True)
 
 
 def _run(
@@ -225,6 +226,7 @@ def _run(
     resume: Path | None,
     power_w: int,
     invite: "InviteFile | None",
+    returns: bool,
 ) -> None:
     """Form or fetch the chain, then run until SIGINT or SIGTERM."""
     import uvloop
@@ -235,7 +237,7 @@ def _run(
 
     config = override(config, {"api.token": token_for(home, config) or None})
     configure_logging(config.log)
-    uvloop.run(_live(home, config, keys, pins, resume, power_w, invite))
+    uvloop.run(_live(home, config, keys, pins, resume, power_w, invite, returns))
 
 
 async def _live(
@@ -246,6 +248,7 @@ async def _live(
     resume: Path | None,
     power_w: int,
     invite: "InviteFile | None",
+    returns: bool,
 ) -> None:
     from consensus.ed25519 import Ed25519Verifier
     from contracts.transaction import Join, Meter
@@ -258,10 +261,8 @@ async def _live(
     permission = None
     if resume is not None:
         permission = check_resume(read_resume(resume), chain.genesis, Ed25519Verifier())
-    join = None
-    if not chain.founder:
-        meter = Meter(keys[1].public_key, power_w, ()) if invite is None else invite.meter
-        join = Join(keys[0].public_key, meter, None if invite is None else invite.invite)
+    meter = Meter(keys[1].public_key, power_w, ()) if invite is None else invite.meter
+    join = Join(keys[0].public_key, meter, None if invite is None else invite.invite)
     await run_node(
         home=home,
         config=config,
@@ -269,6 +270,7 @@ async def _live(
         key=keys[0],
         records=chain.records,
         join=join,
+        returns=returns,
         meter=keys[1],
         resume=permission,
         on_started=lambda started: note(f"node {keys[0].address.hex()} answers at {started.api_url}"),
