@@ -1,7 +1,7 @@
 """Bytes: canonical MessagePack, tagged hashes, Merkle roots, signatures (annex on transactions, 1 and 4)."""
 
-import hashlib
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
@@ -22,9 +22,12 @@ Shape = Callable[[Any], Any]
 """Checks a decoded value and gives it back, made into its record; raises `Malformed`."""
 
 
+_pack = msgpack.Packer(use_bin_type=True).pack
+
+
 def encode(value: Any) -> bytes:
     """The one encoding of ``value``."""
-    packed: bytes = msgpack.packb(value, use_bin_type=True)
+    packed: bytes = _pack(value)
     return packed
 
 
@@ -127,18 +130,15 @@ def union(members: dict[int, Shape]) -> Shape:
 
 # ---- hashes
 
-_PREFIXED: dict[str, Any] = {}
+_PREFIXES: dict[str, bytes] = {}
 
 
 def tagged(tag: str, data: bytes) -> bytes:
     """H(tag, data) = SHA-256(length of tag || tag || data)."""
-    start = _PREFIXED.get(tag)
-    if start is None:
-        start = _PREFIXED[tag] = hashlib.sha256(bytes([len(tag)]) + tag.encode())
-    hasher = start.copy()
-    hasher.update(data)
-    digest: bytes = hasher.digest()
-    return digest
+    prefix = _PREFIXES.get(tag)
+    if prefix is None:
+        prefix = _PREFIXES[tag] = bytes([len(tag)]) + tag.encode()
+    return sha256(prefix + data).digest()
 
 
 def address_of(public_key: bytes) -> bytes:

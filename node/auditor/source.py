@@ -111,7 +111,10 @@ class StoreSource:
 
     def state(self) -> dict[bytes, bytes] | None:
         """Rows ``s`` key."""
-        return dict(self._scan(b"s"))
+        try:
+            return dict(self._scan(b"s"))
+        except Exception as error:
+            raise Unreadable(f"the store cannot read its state: {error}") from error
 
     def _scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         from rocksdict import ReadOptions
@@ -121,6 +124,7 @@ class StoreSource:
         while rows.valid() and rows.key().startswith(prefix):
             yield rows.key()[len(prefix) :], rows.value()
             rows.next()
+        rows.status()
 
     def close(self) -> None:
         """Release files."""

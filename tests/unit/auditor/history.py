@@ -88,8 +88,11 @@ class CertifiedChain(EpochChain):
 class Market:
     """A chain and what its members know of offers, trades and meters; every choice is drawn from ``seed``."""
 
-    def __init__(self, seed: int, **options: Any) -> None:
+    def __init__(self, seed: int, *, halts: float = 0.02, **options: Any) -> None:
+        """``halts``: how likely a block comes half a minute or more after its parent."""
         self.draw = random.Random(seed)
+        self.halts = halts
+        self.asleep: bytes | None = None
         defaults: dict[str, Any] = {
             "members": 9,
             "groups": 4,
@@ -140,11 +143,24 @@ class Market:
                 transactions.append(transaction)
         view = draw.choice((0,) * 12 + (1, 2))
         chain.later_views = draw.choice((0,) * 8 + (1,))
-        absent = draw.sample(chain.holders(), draw.choice((0, 0, 1 if len(chain.holders()) > 3 else 0)))
+        absent = self._absent()
         least = 50 if transactions else 500
         after_ms = draw.choice((least, 500, 700, 900, 1_500, 2_500))
+        if draw.random() < self.halts:
+            after_ms = 110_000 if transactions else 130_000
         chain.block(*transactions, after_ms=after_ms, view=view, absent=absent)
         self._note(transactions)
+
+    def _absent(self) -> list[bytes]:
+        """Who is missing from the block's certificate: now and then somebody for long."""
+        draw, holders = self.draw, self.chain.holders()
+        if len(holders) < 4:
+            return []
+        if draw.random() < 0.08:
+            self.asleep = draw.choice(holders) if self.asleep is None else None
+        if self.asleep in holders:
+            return [self.asleep]
+        return draw.sample(holders, draw.choice((0, 0, 1)))
 
     def _note(self, transactions: list[Transaction]) -> None:
         for transaction, receipt in zip(transactions, self.chain.outcomes[-1].receipts, strict=False):

@@ -82,6 +82,17 @@ def test_the_histories_reach_what_they_are_made_for() -> None:
     assert codes[ReasonCode.OK.name] > 200
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_deadlines_and_old_readings_that_wait_for_the_next_block(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Annex on the state, 5.2 and 5.3, with a limit of 2 instead of 4 096."""
+    monkeypatch.setattr("contracts.deadlines.MAX_DEADLINES", 2)
+    monkeypatch.setattr("node.auditor.metering.MAX_DEADLINES", 2)
+    chain = Market(seed, halts=0.1).run(epochs=3)
+    compare(chain)
+
+
 def test_a_proven_removal_is_accepted_and_its_id_stays_refused() -> None:
     chain = CertifiedChain(members=8, groups=4)
     chain.block(after_ms=500)
