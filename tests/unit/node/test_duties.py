@@ -1,0 +1,147 @@
+"""What a member submits by itself: once each, again only when it was lost (PROTOCOL 3.2, 4.6, 5.5, 10.1)."""
+
+from pathlib import Path
+
+import pytest
+
+from consensus.effects import Report
+from consensus.encoding import encode
+from consensus.messages import Prepare, sign_vote
+from contracts.epoch_state import chain_of
+from contracts.receipts import EpochPhase
+from contracts.transaction import Ballot, Ballots, Evidence, Join, Meter, Payload, decode_transaction
+from node.duties import Duties
+from node.keystore import KeyPair
+from tests.unit.node.ledger_chain import LedgerChain, key, make_genesis
+
+
+class Bench:
+    """A member whose submissions go into a list, or into the next block."""
+
+    def __init__(
+        self, path: Path, *, carried: bool = False, member: KeyPair | None = None, join: Join | None = None
+    ) -> None:
+        self.chain = LedgerChain(path, make_genesis(missed_limit=4))
+        self.member = member or self.chain.members[0]
+        self.sent: list[bytes] = []
+        self.waiting: set[bytes] = set()
+        self.carried: list[Ballot] = []
+        self.full = False
+        self.duties = Duties(
+            ledger=self.chain.ledger,
+            signer=self.member,
+            own_address=self.member.address,
+            submit=self.submit,
+            is_waiting=self.waiting.__contains__,
+            carry=self.carried.append if carried else None,
+            join=join,
+        )
+
+    def submit(self, payload: Payload) -> bytes | None:
+        if self.full:
+            return None
+        raw = self.chain.transaction(payload, self.member)
+        self.sent.append(raw)
+        self.waiting.add(self.chain.id_of(raw))
+        return self.chain.id_of(raw)
+
+    def payloads(self) -> list[Payload]:
+        return [decode_transaction(raw).payload for raw in self.sent]
+
+    def lose_all(self) -> None:
+        self.waiting.clear()
+
+    def to_voting(self) -> None:
+        for _ in range(100):
+            if chain_of(self.chain.ledger.state).phase is EpochPhase.VOTING:
+                return
+            self.chain.decide()
+        raise AssertionError("no voting")
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path / "ledger")
+
+
+def test_nothing_is_due_on_a_quiet_chain(bench: Bench) -> None:
+    bench.chain.decide()
+    bench.duties.look()
+    assert bench.sent == []
+
+
+def test_ballot_is_sent_once_and_again_only_when_lost(bench: Bench) -> None:
+    bench.to_voting()
+    bench.duties.look()
+    bench.duties.look()
+    [ballot] = bench.payloads()
+    assert isinstance(ballot, Ballots)
+    assert ballot.ballots[0].voter == bench.member.address
+    bench.lose_all()
+    bench.duties.look()
+    assert len(bench.sent) == 2
+    bench.chain.decide(bench.sent[0])
+    bench.lose_all()
+    bench.duties.look()
+    assert len(bench.sent) == 2, "the ledger shows it"
+
+
+def test_full_pool_means_trying_again(bench: Bench) -> None:
+    bench.to_voting()
+    bench.full = True
+    bench.duties.look()
+    bench.full = False
+    bench.duties.look()
+    assert len(bench.sent) == 1
+
+
+def test_bootstrap_carries_first_and_the_member_after_a_third_of_the_time(tmp_path: Path) -> None:
+    """PROTOCOL 5.5."""
+    bench = Bench(tmp_path / "ledger", carried=True)
+    bench.to_voting()
+    bench.duties.look()
+    bench.duties.look()
+    assert (len(bench.carried), bench.sent) == (1, [])
+    third_ms = bench.chain.genesis.parameters.voting_ms // 3
+    bench.chain.pass_ms(third_ms + 500)
+    bench.duties.look()
+    assert len(bench.sent) == 1
+
+
+def test_evidence_is_sent_until_it_is_known(bench: Bench) -> None:
+    bench.chain.decide()
+    offender = bench.chain.members[1]
+    votes = [
+        sign_vote(Prepare, bench.chain.ledger.chain_id, 0, 2, 0, bytes([n]) * 32, offender) for n in (1, 2)
+    ]
+    report = Report(encode(votes[0]), encode(votes[1]))
+    bench.duties.report(report)
+    bench.duties.report(report)
+    [evidence] = bench.payloads()
+    assert isinstance(evidence, Evidence)
+    bench.chain.decide(bench.sent[0])
+    bench.lose_all()
+    bench.duties.look()
+    assert len(bench.sent) == 1
+    assert bench.duties._reports == {}
+
+
+def test_node_that_is_behind_does_nothing(bench: Bench) -> None:
+    bench.to_voting()
+    bench.duties.enabled = False
+    bench.duties.look()
+    assert bench.sent == []
+
+
+def test_newcomer_registers_until_it_is_a_member(tmp_path: Path) -> None:
+    newcomer = key(77)
+    join = Join(newcomer.public_key, Meter(key(78).public_key, 5_000, ()), None)
+    bench = Bench(tmp_path / "ledger", member=newcomer, join=join)
+    bench.duties.look()
+    bench.duties.look()
+    assert bench.payloads() == [join]
+    bench.chain.decide(bench.sent[0])
+    assert bench.chain.ledger.is_member(newcomer.address)
+    bench.lose_all()
+    bench.duties.look()
+    assert len(bench.sent) == 1
