@@ -38,7 +38,7 @@ def verify(
     import importlib
 
     auditor = importlib.import_module("node.auditor.cli")
-    raise typer.Exit(int(auditor.main([source, *context.args])))
+    raise typer.Exit(int(auditor.main(["verify", source, *context.args])))
 
 
 @app.command("compare")

@@ -27,8 +27,9 @@ prepare_work_folder() {
 }
 
 # Installs Debian's packages when one of the programs after `--` is missing: install_packages PACKAGE... -- PROGRAM...
+# A name with a question mark is left out where this release of Debian has no such package.
 install_packages() {
-    local packages=() program
+    local packages=() known=() package program
     while [ "$1" != -- ]; do
         packages+=("$1")
         shift
@@ -37,11 +38,17 @@ install_packages() {
     for program in "$@"; do
         command -v "$program" >/dev/null && continue
         command -v apt-get >/dev/null || stop_with "$CANNOT_RUN_HERE" "$program is missing, and there is no apt-get to install it with"
+        apt-get -qq update >"$work/install.log" 2>&1 || true
+        for package in "${packages[@]}"; do
+            if [ "${package%\?}" = "$package" ] || apt-cache show "${package%\?}" >/dev/null 2>&1; then
+                known+=("${package%\?}")
+            fi
+        done
         # RUNLEVEL=1 keeps the packages from starting services of their own: the engine here is started by hand.
-        if ! { apt-get -qq update && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes \
-            --no-install-recommends "${packages[@]}"; } >"$work/install.log" 2>&1; then
+        if ! RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "${known[@]}" \
+            >>"$work/install.log" 2>&1 </dev/null; then
             tail -n 20 -- "$work/install.log" >&2
-            stop_with "$CANNOT_RUN_HERE" "Debian's packages could not be installed: ${packages[*]}"
+            stop_with "$CANNOT_RUN_HERE" "Debian's packages could not be installed: ${known[*]}"
         fi
         return
     done
