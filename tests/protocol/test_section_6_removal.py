@@ -127,6 +127,12 @@ def _broken(bench: Bench) -> dict[str, Discard]:
         "forged view-change": changed(view_changes=(second.view_changes[0], encode(forged))),
         "bad nested part": changed(view_changes=(second.view_changes[0], encode(bad_nested))),
         "view-change for another view": changed(view_changes=(second.view_changes[0], first.view_changes[1])),
+        "view-change for a later view": changed(
+            view_changes=(
+                second.view_changes[0],
+                encode(view_change(bench.signers[2], 1, 3, None, (Accepted(1, one.digest),))),
+            )
+        ),
         "accepted another digest": changed(
             view_changes=(
                 second.view_changes[0],
@@ -290,6 +296,17 @@ def test_6_10_a_proposal_with_a_proven_removal_is_prepared() -> None:
     made = bench.propose(transaction(3), view=2, discarded=(removal(bench),))
     bench.enter(2, [0, 1, 2])
     assert sent_of(bench.node.receive(made.proposal), Prepare)
+
+
+def test_6_10_a_proposal_with_an_unproven_removal_is_rejected() -> None:
+    """6.10: verified by everybody."""
+    bench = Bench(rank=3)
+    unproven = msgspec.structs.replace(removal(bench), proposals=())
+    made = bench.propose(transaction(3), view=2, discarded=(unproven,))
+    bench.enter(2, [0, 1, 2])
+    effects = bench.node.receive(made.proposal)
+    assert not sent_of(effects, Prepare)
+    assert sent_of(effects, ViewChange)
 
 
 def test_6_10_removals_count_toward_the_block_size() -> None:

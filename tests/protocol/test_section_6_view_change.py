@@ -251,6 +251,14 @@ def test_6_6_a_new_view_below_the_own_view_is_ignored() -> None:
     assert bench.replica.view == 3
 
 
+def test_6_6_a_new_view_below_the_view_asked_for_is_ignored() -> None:
+    """6.6: a valid new-view for a view *not below its own*: it signed view-change 5 and does not go to 3."""
+    bench = Bench()
+    bench.view_changes(5, [0, 2])
+    assert "new-view" not in events(bench.enter(3, [0, 2, 3]))
+    assert bench.replica.view == 5
+
+
 def test_6_6_with_no_certificate_the_new_view_asks_for_a_fresh_block() -> None:
     """6.6: with none, a fresh one: header.view is the new view, the new primary is proposer."""
     bench = Bench()
@@ -320,6 +328,35 @@ def test_6_6_every_delegate_recomputes_the_choice() -> None:
     effects = bench.node.receive(fresh.proposal)
     assert not sent_of(effects, Prepare)
     assert [message.view for message in sent_of(effects, ViewChange)] == [2]
+
+
+def test_6_6_no_other_block_of_a_lower_view_may_be_proposed_again() -> None:
+    """6.6: the one with the *highest* certificate, not any that was once proposed."""
+    bench = Bench(rank=3)
+    made, other = bench.propose(transaction(1)), bench.propose(transaction(2))
+    bench.enter(1, [0, 1, 2], certificate_of(bench, made, (0, 1, 2)))
+    effects = bench.node.receive(again(other, bench.signers[1], 1))
+    assert not sent_of(effects, Prepare)
+    assert [message.view for message in sent_of(effects, ViewChange)] == [2]
+
+
+def test_6_6_a_proposal_of_a_view_that_is_over_is_not_looked_at() -> None:
+    """6.6: it neither takes the place of the entered view's proposal nor is prepared."""
+    bench = Bench()
+    low = bench.propose(transaction(1))
+    bench.enter(2, [0, 2, 3])
+    assert not of_kind(bench.node.receive(low.proposal), CheckProposal)
+    high = bench.propose(transaction(2), view=2)
+    assert sent_of(bench.node.receive(high.proposal), Prepare)
+
+
+def test_6_6_a_new_view_does_not_replace_a_higher_view_change_of_a_sender() -> None:
+    """6.6: of each sender only the highest is kept, wherever it comes from."""
+    bench = Bench()
+    bench.node.receive(view_change(bench.signers[2], 1, 9))
+    bench.enter(2, [0, 2, 3])
+    kept = bench.replica._core.height.view_changes
+    assert kept[bench.signers[2].public_key].view == 9
 
 
 def test_6_6_a_block_may_not_be_proposed_again_without_certificate() -> None:
@@ -421,6 +458,7 @@ def _new_views(bench: Bench) -> list[NewView]:
         new_view(primary, 1, 1, plain[:2]),
         new_view(primary, 1, 1, [plain[0], plain[2], plain[2]]),
         new_view(primary, 1, 1, [plain[0], plain[2], twin]),
+        new_view(primary, 1, 1, [*plain, twin]),
         new_view(primary, 1, 1, [plain[0], plain[1], forged]),
         new_view(primary, 1, 1, [plain[0], plain[1], bad_part]),
         new_view(primary, 1, 1, [plain[0], plain[1], view_change(bench.signers[2], 1, 2)]),
@@ -432,7 +470,7 @@ def _new_views(bench: Bench) -> list[NewView]:
     ]
 
 
-@pytest.mark.parametrize("which", range(11))
+@pytest.mark.parametrize("which", range(12))
 def test_6_6_a_new_view_without_q_good_view_changes_moves_nobody(which: int) -> None:
     """6.6: at least q of distinct senders for exactly w, from the primary of w, each valid in every part."""
     bench = Bench(rank=3)

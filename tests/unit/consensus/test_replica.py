@@ -20,6 +20,7 @@ from consensus.effects import (
 from consensus.errors import InvariantViolation
 from consensus.inputs import (
     AbstainUntil,
+    Advanced,
     BlockFetched,
     DecidedReceived,
     JournalLost,
@@ -398,6 +399,33 @@ def test_a_decided_block_of_another_height_is_not_taken() -> None:
     assert bench.replica.height == 2
     effects = bench.node.step(DecidedReceived(bench.node.at, block))
     assert not of_kind(effects, Decide)
+
+
+def test_old_news_of_the_ledger_changes_nothing() -> None:
+    bench = Bench()
+    made = bench.propose(transaction(1))
+    bench.node.receive(made.proposal)
+    assert only_traces(bench.node.step(Advanced(bench.node.at, bench.context)))
+    assert bench.replica.phase == "prepared"
+
+
+def test_a_ledger_that_went_on_by_itself_takes_the_replica_along() -> None:
+    """Catching up may pass several heights at once; what was asked and timed before is void."""
+    cluster = Cluster(4)
+    cluster.submit(transaction(1))
+    cluster.deliver()
+    bench = Bench()
+    bench.node.submit(transaction(2))
+    context = msgspec.structs.replace(cluster.nodes[0].context, height=9)
+    certificate = cluster.nodes[0].context.parent_certificate
+    assert certificate is not None
+    context = msgspec.structs.replace(
+        context, parent_certificate=msgspec.structs.replace(certificate, height=8)
+    )
+    effects = bench.node.step(Advanced(bench.node.at, context))
+    assert bench.replica.height == 9
+    assert CancelTimer("view") in effects
+    assert {timer.height for timer in bench.replica._core.timers.values()} == {9}
 
 
 def test_a_commit_signed_late_after_a_restart_does_not_contradict_the_one_before() -> None:
