@@ -357,7 +357,7 @@ class Market:
         size, larger = divmod(len(members), total)
         sizes = [size] * (total - larger) + [size + 1] * larger
         assignment = [number for number, width in enumerate(sizes) for _ in range(width)]
-        tries = [draw.sample(assignment, len(assignment)) for _ in range(60)]
+        tries = [draw.sample(assignment, len(assignment)) for _ in range(30)]
         scores = [self._score(members, tried, total) for tried in tries]
         best = min(scores)
         if draw.random() < 0.3:

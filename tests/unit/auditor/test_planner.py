@@ -46,10 +46,10 @@ def random_members(draw: random.Random, count: int) -> list[GroupingMember]:
     )
 
 
-@pytest.mark.parametrize("seed", range(120))
+@pytest.mark.parametrize("seed", range(80))
 def test_both_planners_give_the_same_plan_and_score(seed: int) -> None:
     draw = random.Random(seed)
-    count = draw.choice((4, 5, 7, 9, 12, 20, 33, 60, 130, 200))
+    count = draw.choice((4, 5, 7, 9, 12, 20, 33, 60, 130))
     groups = draw.randint(1, min(count, draw.choice((2, 4, 7, 40))))
     tolerances = draw.choice((0, 50, 1_000)), draw.choice((0, 50, 1_000))
     members, rules = random_members(draw, count), Rules(groups, draw.randbytes(32), *tolerances)
