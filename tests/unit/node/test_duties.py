@@ -1,4 +1,4 @@
-"""What a member submits by itself: once each, again only when it was lost (PROTOCOL 3.2, 4.6, 5.5, 10.1)."""
+"""What a member submits by itself: once each, again only when it was lost (PROTOCOL 3.2, 4.6, 5.5)."""
 
 from pathlib import Path
 
@@ -9,24 +9,24 @@ from consensus.encoding import encode
 from consensus.messages import Prepare, sign_vote
 from contracts.epoch_state import chain_of
 from contracts.receipts import EpochPhase
-from contracts.transaction import Ballot, Ballots, Evidence, Join, Meter, Payload, decode_transaction
+from contracts.transaction import Ballot, Ballots, Evidence, Payload, decode_transaction
 from node.duties import Duties
-from node.keystore import KeyPair
-from tests.unit.node.ledger_chain import LedgerChain, key, make_genesis
+from node.errors import JoinRefused
+from node.joining import Joining
+from tests.unit.node.ledger_chain import LedgerChain, make_genesis
 
 
 class Bench:
     """A member whose submissions go into a list, or into the next block."""
 
-    def __init__(
-        self, path: Path, *, carried: bool = False, member: KeyPair | None = None, join: Join | None = None
-    ) -> None:
+    def __init__(self, path: Path, *, carried: bool = False) -> None:
         self.chain = LedgerChain(path, make_genesis(missed_limit=4))
-        self.member = member or self.chain.members[0]
+        self.member = self.chain.members[0]
         self.sent: list[bytes] = []
         self.waiting: set[bytes] = set()
         self.carried: list[Ballot] = []
         self.full = False
+        refused: list[JoinRefused] = []
         self.duties = Duties(
             ledger=self.chain.ledger,
             signer=self.member,
@@ -34,7 +34,15 @@ class Bench:
             submit=self.submit,
             is_waiting=self.waiting.__contains__,
             carry=self.carried.append if carried else None,
-            join=join,
+            joining=Joining(
+                ledger=self.chain.ledger,
+                own_address=self.member.address,
+                join=None,
+                returns=False,
+                submit=self.submit,
+                is_waiting=self.waiting.__contains__,
+                refuse=refused.append,
+            ),
         )
 
     def submit(self, payload: Payload) -> bytes | None:
@@ -131,17 +139,3 @@ def test_node_that_is_behind_does_nothing(bench: Bench) -> None:
     bench.duties.enabled = False
     bench.duties.look()
     assert bench.sent == []
-
-
-def test_newcomer_registers_until_it_is_a_member(tmp_path: Path) -> None:
-    newcomer = key(77)
-    join = Join(newcomer.public_key, Meter(key(78).public_key, 5_000, ()), None)
-    bench = Bench(tmp_path / "ledger", member=newcomer, join=join)
-    bench.duties.look()
-    bench.duties.look()
-    assert bench.payloads() == [join]
-    bench.chain.decide(bench.sent[0])
-    assert bench.chain.ledger.is_member(newcomer.address)
-    bench.lose_all()
-    bench.duties.look()
-    assert len(bench.sent) == 1
