@@ -125,14 +125,12 @@ def advance(core: Core, context: HeightContext) -> bool:
     height = core.height
     if context.height <= height.context.height:
         return False
+    for kind in KINDS:
+        core.cancel_timer(kind)
+    core.height = HeightState(core.chain_id, context, core.verifier, core.public_key, core.now)
     if height.decided is not None and context.height == height.context.height + 1:
         decided = height.decided.certificate.digest
         invariant(context.parent_hash == decided, "the ledger's last block is the decided one (S2)")
-    for kind in KINDS:
-        core.cancel_timer(kind)
-    followed = height.decided is not None and context.height == height.context.height + 1
-    core.height = HeightState(core.chain_id, context, core.verifier, core.public_key, core.now)
-    if followed:
         core.height.view_wall_ms = core.decided_wall_ms
     core.emit(Forget(context.height - 1))
     seats = {delegate.address for delegate in context.delegates}
@@ -246,6 +244,8 @@ def decided_received(core: Core, answer: DecidedReceived) -> None:
         core.verifier,
         _verified(core, certificate.view, decision.digest),
     )
+    if certificate.view < block.header.view:
+        raise InvalidMessage("the certificate is of a view before the block was proposed")
     if not block_is_whole(block):
         raise InvalidMessage("the decided block's parts are not those of its header")
     height.certificate = certificate

@@ -662,6 +662,9 @@ def test_6_12_a_decided_block_is_taken_only_with_its_certificate() -> None:
                 msgspec.structs.replace(certificate, signatures=(*signatures[:2], signatures[1])),
                 msgspec.structs.replace(certificate, signatures=signatures[::-1]),
                 msgspec.structs.replace(certificate, view=1),
+                certified(
+                    made.block, msgspec.structs.replace(bench.context, epoch=1), bench.signers
+                ).certificate,
                 msgspec.structs.replace(certificate, epoch=1),
                 msgspec.structs.replace(certificate, digest=other.digest),
             )
@@ -672,6 +675,16 @@ def test_6_12_a_decided_block_is_taken_only_with_its_certificate() -> None:
         assert not of_kind(effects, Decide)
         assert "refused" in events(effects)
     assert of_kind(bench.node.step(DecidedReceived(bench.node.at, good)), Decide)
+
+
+def test_6_12_a_certificate_is_not_of_a_view_before_the_block_was_proposed() -> None:
+    """6.3: header.view is the first view it was proposed in; an annex to 9.1 says the same to auditors."""
+    bench = Bench()
+    made = bench.propose(transaction(1), view=2)
+    early = certified(made.block, bench.context, bench.signers[:3], view=1)
+    assert not of_kind(bench.node.step(DecidedReceived(bench.node.at, early)), Decide)
+    late = certified(made.block, bench.context, bench.signers[:3], view=2)
+    assert of_kind(bench.node.step(DecidedReceived(bench.node.at, late)), Decide)
 
 
 def test_6_12_a_signature_over_another_digest_is_not_taken_for_known() -> None:
