@@ -144,7 +144,7 @@ class Report(NamedTuple):
         ]
         verdict = "holds" if self.holds else f"DOES NOT HOLD: {len(self.findings)} findings"
         if not self.complete:
-            verdict += f"; nothing after block {self.blocks} could be judged"
+            verdict += f"; what follows block {self.blocks} could not be judged"
         kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(self.kinds.items()))
         lines += [
             f"ledger          {self.source}",

@@ -103,6 +103,8 @@ class Audit:
         self.findings: list[Finding] = []
         self._stopped = False
         self.height = 0
+        """Of the block that is judged."""
+        self.applied = 0
         self.transactions = 0
         self.kinds: dict[str, int] = {}
         self.chain_id = tagged("genesis", genesis)
@@ -175,6 +177,7 @@ class Audit:
         )
         self.root = self.ledger.state.tree.root
         self._parent, self._parent_digest = prepared, prepared.digest
+        self.applied += 1
         self.transactions += len(prepared.included)
 
     # ---- header
@@ -302,8 +305,10 @@ class Audit:
         self.compare("1.7 members", here, totals.members)
 
     def summary(self) -> Summary:
-        """Counts so far."""
-        return Summary(self.height, self.transactions, self.ledger.settled, self.ledger.elections, self.root)
+        """Counts so far; nothing but zeros if not even the genesis holds."""
+        if self._stopped and self.height == 0:
+            return Summary(0, 0, 0, 0, bytes(32))
+        return Summary(self.applied, self.transactions, self.ledger.settled, self.ledger.elections, self.root)
 
 
 def _shown(value: object) -> str:

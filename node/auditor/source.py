@@ -2,11 +2,12 @@
 
 import json
 import tempfile
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgpack  # type: ignore[import-untyped]
 
@@ -79,18 +80,20 @@ class StoreSource:
             raise Unreadable(f"{self.name} holds no ledger: there is no genesis in it")
         return genesis
 
-    def _head(self) -> tuple[Any, ...] | None:
+    def _head(self) -> tuple[int, bytes, bytes] | None:
         row = self._get(b"mhead")
+        if row is None:
+            return None
         try:
-            head: tuple[Any, ...] | None = None if row is None else msgpack.unpackb(row, use_list=False)
-        except ValueError as error:
+            height, block_hash, state_root, *_ = msgpack.unpackb(row)
+            return int(height), bytes(block_hash), bytes(state_root)
+        except (ValueError, TypeError) as error:
             raise Unreadable(f"the store's head cannot be read: {error}") from error
-        return head
 
     def height(self) -> int:
         """From row ``mhead``."""
         head = self._head()
-        return 0 if head is None else int(head[0])
+        return 0 if head is None else head[0]
 
     def block(self, height: int) -> bytes | None:
         """Row ``b`` height."""
@@ -133,30 +136,49 @@ class StoreSource:
 
 
 class FileSource:
-    """An export: a stream of MessagePack byte strings, the genesis and then every certified block."""
+    """An export: the canonical bytes of the genesis and of every certified block, one after another."""
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
+        self._lock = threading.Lock()  # blocks are read by threads
         try:
-            with path.open("rb") as file:
-                items = list(msgpack.Unpacker(file, max_buffer_size=MAX_ANSWER_BYTES))
-        except (OSError, ValueError, msgpack.UnpackException) as error:
-            raise Unreadable(f"{path} is no exported ledger: {error}") from error
-        if not items or any(type(item) is not bytes for item in items):
-            raise Unreadable(f"{path} is no exported ledger: byte strings are expected, the genesis first")
-        self._items: list[bytes] = items
+            self._file = path.open("rb")
+            self._ends = self._find_ends(path.stat().st_size)
+        except OSError as error:
+            raise Unreadable(f"{path} cannot be read: {error}") from error
+        if len(self._ends) < 2:
+            self._file.close()
+            raise Unreadable(f"{path} is no exported ledger: it is empty")
+
+    def _find_ends(self, size: int) -> list[int]:
+        """Where each value ends; what is no value is left as one last piece, for the audit to refuse."""
+        unpacker = msgpack.Unpacker(self._file, max_buffer_size=MAX_ANSWER_BYTES)
+        ends = [0]
+        while ends[-1] < size:
+            try:
+                unpacker.skip()
+            except (ValueError, msgpack.UnpackException):
+                return [*ends, size]
+            ends.append(unpacker.tell())
+        return ends
+
+    def _read(self, number: int) -> bytes:
+        start, end = self._ends[number : number + 2]
+        with self._lock:
+            self._file.seek(start)
+            return self._file.read(end - start)
 
     def genesis(self) -> bytes:
-        """The first item."""
-        return self._items[0]
+        """The first value."""
+        return self._read(0)
 
     def height(self) -> int:
         """As many blocks as follow."""
-        return len(self._items) - 1
+        return len(self._ends) - 2
 
     def block(self, height: int) -> bytes | None:
-        """Item number ``height``."""
-        return self._items[height] if 0 < height < len(self._items) else None
+        """Value number ``height``."""
+        return self._read(height) if 0 < height <= self.height() else None
 
     def receipts(self, height: int) -> list[bytes] | None:
         """None: an export has only blocks."""
@@ -172,7 +194,8 @@ class FileSource:
         return None
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Release the file."""
+        self._file.close()
 
 
 class NodeSource:

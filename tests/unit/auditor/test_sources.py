@@ -150,7 +150,7 @@ def test_a_table_file_with_flipped_bytes(chain: CertifiedChain, tmp_path: Path) 
 
 def export(chain: CertifiedChain, path: Path, blocks: list[bytes]) -> Path:
     """An exported ledger."""
-    path.write_bytes(b"".join(msgpack.packb(item) for item in (chain.genesis_bytes, *blocks)))
+    path.write_bytes(b"".join((chain.genesis_bytes, *blocks)))
     return path
 
 
@@ -170,7 +170,7 @@ def test_findings_of_an_export_are_named_and_the_exit_code_is_1(
     chain: CertifiedChain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     blocks = list(chain.certified)
-    blocks[8] = blocks[8][:-1] + bytes([blocks[8][-1] ^ 1])
+    blocks[8] = blocks[8][:-1] + bytes([blocks[8][-1] ^ 1])  # the last commit's signature
     path = export(chain, tmp_path / "ledger.export", blocks)
     assert main(["verify", str(path)]) == 1
     printed = capsys.readouterr().out
@@ -240,8 +240,29 @@ def test_wrong_usage_is_2_and_says_why(arguments: list[str], capsys: pytest.Capt
     assert capsys.readouterr().err
 
 
-def test_a_file_that_is_no_export(tmp_path: Path) -> None:
+def test_an_empty_file_is_no_export(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    for content in (b"", b"hello", msgpack.packb([1])):
-        path.write_bytes(content)
-        assert main(["verify", str(path)]) == 2
+    path.write_bytes(b"")
+    assert main(["verify", str(path)]) == 2
+
+
+@pytest.mark.parametrize("content", [b"hello", msgpack.packb([1]), b"\xc1"])
+def test_a_file_of_something_else_has_no_genesis(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    assert main(["verify", str(path)]) == 1
+
+
+def test_an_export_cut_off_within_a_block(chain: CertifiedChain, tmp_path: Path) -> None:
+    path = export(chain, tmp_path / "ledger.export", chain.certified)
+    path.write_bytes(path.read_bytes()[:-1])
+    source = open_source(str(path))
+    assert found(audit_source(source)) == [(chain.height, "9.4 block")]
+    source.close()
+
+
+def test_an_export_that_begins_later(chain: CertifiedChain, tmp_path: Path) -> None:
+    path = export(chain, tmp_path / "ledger.export", chain.certified[3:])
+    source = open_source(str(path))
+    assert (1, "9.1 height") in found(audit_source(source))
+    source.close()
