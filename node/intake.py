@@ -64,6 +64,7 @@ class Intake:
         self._delegates = delegates
         self._own_key = own_key
         self._on_admitted = on_admitted
+        self._own_checking: set[Digest] = set()
         self.accepted = 0
         self.refused = 0
 
@@ -95,8 +96,19 @@ class Intake:
         judged = self._judge(raw)
         if not isinstance(judged, Entry):
             return judged.id if judged.accepted else None
-        self._checks.submit([judged.transaction], lambda verdicts: self._admit([judged], verdicts, None))
-        return judged.transaction.id
+        transaction_id = judged.transaction.id
+        self._own_checking.add(transaction_id)
+
+        def checked(verdicts: Sequence[Verdict]) -> None:
+            self._own_checking.discard(transaction_id)
+            self._admit([judged], verdicts, None)
+
+        self._checks.submit([judged.transaction], checked)
+        return transaction_id
+
+    def is_waiting(self, transaction_id: Digest) -> bool:
+        """Whether it waits for a block, or is this node's own and on its way into the pool."""
+        return transaction_id in self._own_checking or self._pool.get(transaction_id) is not None
 
     def _judge(self, raw: bytes) -> Entry | SubmitOutcome:
         """What can be told at once, or a place in the pool for one whose signatures are to be checked."""

@@ -17,9 +17,10 @@ from typing import Any, Final
 import msgspec
 
 from contracts.transaction import BuyerRule, Terms
+from node.api import schema
 from node.cli.localnet import FILE, Network, Place
 from node.client import NodeClient, StreamEvent
-from node.client_errors import ClientError
+from node.client_errors import ClientError, NotFound
 
 MEMBERS: Final = 8
 GROUPS: Final = 4
@@ -31,8 +32,8 @@ START_TIMEOUT_S: Final = 100.0
 STOP_TIMEOUT_S: Final = 30.0
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 ENVIRONMENT: Final = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-PAUSE_BETWEEN_S: Final = 0.04
-"""A transfer every 40 ms: some transaction always waits, as in a network that is used."""
+PAUSE_BETWEEN_S: Final = 0.06
+"""A transfer every 60 ms: some transaction always waits, as in a network that is used."""
 TRADE_EVERY: Final = 15
 TRADE_LEAD_MS: Final = 3_000
 TRADE_WH: Final = 10
@@ -265,6 +266,16 @@ class FaultyNetwork:
         after = self.happenings.height
         height, data = await self.happenings.event("phase_changed", after + 1, phase="running")
         return int(data["epoch"]), height + 1
+
+    async def block(self, name: str, height: int) -> schema.BlockView:
+        """A block from one node, which may hear of it a little later than others."""
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    async with self.node(name) as node:
+                        return await node.block(height)
+                except NotFound:
+                    await asyncio.sleep(0.1)
 
     async def same_everywhere(self, *, without: Sequence[str] = ()) -> int:
         """The height up to which all nodes but ``without`` have the same blocks: hash and state root."""

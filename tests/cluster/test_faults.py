@@ -22,7 +22,7 @@ from tests.cluster.faulty_network import (
     trading_through,
 )
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(240)]
 
 WITHIN_MS: Final = VIEW_TIMEOUT_MS * 3 // 2
 """What a quiet machine has to keep to."""
@@ -93,8 +93,7 @@ async def kill_primary(net: FaultyNetwork) -> tuple[str, str, int, int]:
     after = net.happenings.height
     height, _ = await net.happenings.event("fault_recorded", after, address=address, kind="no_block")
     elapsed_ms = net.happenings.blocks[height].first_seen_ms - deed["at_ms"]
-    async with net.node(net.others(deed["name"])[0]) as node:
-        block = await node.block(height)
+    block = await net.block(net.others(deed["name"])[0], height)
     return address, str(block.header["proposer"]), height, elapsed_ms
 
 
@@ -333,10 +332,8 @@ async def money(net: FaultyNetwork) -> int:
             listing = await node.members(limit=100)
             total = sum(int(member.balance) for member in listing.items)
             for state in ("active", "metering"):
-                async for trade in pages(
-                    lambda cursor, state=state: node.trades(state=state, cursor=cursor, limit=100)
-                ):
-                    total += int((await node.trade(trade.id)).escrow)
+                trades = (await node.trades(state=state, limit=100)).items
+                total += sum([int((await node.trade(trade.id)).escrow) for trade in trades])
             if (await node.status()).height == before:
                 return total
     raise AssertionError("no height lasted long enough to be summed up")

@@ -294,6 +294,21 @@ async def test_own_transaction_needs_no_waiting(door: Door) -> None:
     assert door.intake.submit_own(b"junk") is None
 
 
+async def test_own_transaction_waits_from_its_submission_to_its_end(door: Door) -> None:
+    """Else what a member does after every block would be signed again while the first one's signature is checked."""
+    raw = door.transfer()
+    transaction_id = door.intake.submit_own(raw)
+    assert transaction_id is not None
+    assert door.pool.get(transaction_id) is None
+    assert door.intake.is_waiting(transaction_id)
+    await door.gossiped()
+    assert door.pool.get(transaction_id) is not None
+    assert door.intake.is_waiting(transaction_id)
+    applied = door.chain.decide(raw)
+    door.pool.decided([transaction_id], applied.header.time_ms)
+    assert not door.intake.is_waiting(transaction_id)
+
+
 async def test_waiters_are_woken_timed_out_and_bounded() -> None:
     waiters = Waiters(limit=2)
     first, second = bytes([1]) * 32, bytes([2]) * 32
