@@ -61,18 +61,21 @@ class Network:
         """Put ``letter`` on the way; it may arrive once, twice, late or never."""
         quality, rng = self.quality, self._rng
         self.sent += 1
-        if self._is_cut(source, target, letter) or rng.randrange(WHOLE_BP) < quality.loss_bp:
+        if self._is_cut(source, target, letter) or self._happens(quality.loss_bp):
             self.lost += 1
             return
         copies = 1
-        if rng.randrange(WHOLE_BP) < quality.duplicate_bp:
+        if self._happens(quality.duplicate_bp):
             self.duplicated += 1
             copies = 2
         for _ in range(copies):
-            delay = rng.randint(quality.least_delay_us, quality.greatest_delay_us)
-            if rng.randrange(WHOLE_BP) < quality.straggler_bp:
+            delay = rng.randrange(quality.least_delay_us, quality.greatest_delay_us + 1)
+            if self._happens(quality.straggler_bp):
                 delay += rng.randint(0, quality.straggler_us)
             self._agenda.after(delay, lambda: self._arrive(source, target, letter))
+
+    def _happens(self, chance_bp: int) -> bool:
+        return chance_bp > 0 and self._rng.randrange(WHOLE_BP) < chance_bp
 
     def _arrive(self, source: int, target: int, letter: Letter) -> None:
         if self._is_cut(source, target, letter):
@@ -81,7 +84,7 @@ class Network:
             self._deliver(source, target, letter)
 
     def _is_cut(self, source: int, target: int, letter: Letter) -> bool:
-        return any(cut.blocks(source, target, letter) for cut in self._cuts)
+        return bool(self._cuts) and any(cut.blocks(source, target, letter) for cut in self._cuts)
 
     def cut(self, cut: Cut) -> None:
         """Cut links from now on; what is under way is lost too. Cuts add up."""

@@ -294,8 +294,7 @@ class SimulatedNode:
 
     def submit(self, transaction: bytes) -> None:
         """A client hands in a transaction; it goes to all delegates."""
-        if self._up:
-            self._later(0, partial(self._take_in, transaction, relay=True))
+        self._arrive(self._lives, partial(self._take_in, transaction, relay=True))
 
     def _take_in(self, transaction: bytes, *, relay: bool) -> None:
         if not self.pool.add(transaction, self.at().monotonic_ms):
@@ -322,8 +321,7 @@ class SimulatedNode:
 
     def deliver(self, sender: PublicKey, letter: Letter) -> None:
         """A letter has come in from the member that holds ``sender``."""
-        if self._up:
-            self._later(0, partial(self._open, sender, letter))
+        self._arrive(self._lives, partial(self._open, sender, letter))
 
     def _open(self, sender: PublicKey, letter: Letter) -> None:
         match letter:
