@@ -10,6 +10,7 @@ from consensus.errors import InvariantViolation
 from consensus.grouping import GroupingMember, Score, check_plan, group_sizes, score
 from consensus.parameters import Parameters
 from consensus.planner import plan
+from node.auditor import planner as auditor
 from tests.unit.consensus.planner_vectors import SEED, members_of, rows, shown
 
 PARAMETERS = Parameters()
@@ -108,3 +109,23 @@ def test_group_sizes_add_up(members: int, groups: int) -> None:
     assert sum(sizes) == members
     assert max(sizes) - min(sizes) <= 1
     assert list(sizes) == sorted(sizes)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    member_lists, st.integers(1, 20), st.binary(min_size=32, max_size=32), st.sampled_from([0, 100, 1_000])
+)
+def test_a_second_implementation_from_the_annex_agrees(
+    attributes: list[tuple[int, int]], groups: int, seed: bytes, tolerance_bp: int
+) -> None:
+    """The auditor's planner was written from docs/annex/planner.md and shares no code with ours."""
+    members = _members(attributes)
+    groups = min(groups, len(members))
+    parameters = Parameters(energy_tolerance_bp=tolerance_bp, credit_tolerance_bp=tolerance_bp)
+    again = auditor.built_in_plan(
+        [member.address for member in members],
+        [member.energy_wh for member in members],
+        [member.credit for member in members],
+        auditor.Rules(groups, seed, tolerance_bp, tolerance_bp),
+    )
+    assert again == plan(members, groups, seed, parameters)
