@@ -50,8 +50,9 @@ class Duties:
         carry: CarryBallot | None,
         joining: Joining,
     ) -> None:
-        """``is_waiting``: whether a transaction is still in the pool; ``carry``: the way by a bootstrap, if any.
+        """``is_waiting``: whether a transaction is in the pool or on its way there.
 
+        ``carry``: the way by a bootstrap, if any.
         ``joining`` registers this key while it is no member.
         """
         self._ledger = ledger
@@ -65,6 +66,7 @@ class Duties:
         self._reports: OrderedDict[bytes, Report | ReportProposal] = OrderedDict()
         self._sent: OrderedDict[bytes, Digest] = OrderedDict()
         self._carried: tuple[int, int] | None = None
+        self._heartbeat: Digest | None = None
         self.enabled = True
         """Off while this node is behind: duties are read from the newest state or not at all."""
 
@@ -100,8 +102,8 @@ class Duties:
                 self._carried = (duty.epoch, duty.sequence)
                 self._carry(self._ballot(duty.epoch, duty.sequence, duty.choices))
             return
-        key = b"ballot" + encode((duty.epoch, duty.sequence))
-        self._send(key, lambda: Ballots((self._ballot(duty.epoch, duty.sequence, duty.choices),)))
+        which = encode((duty.epoch, duty.sequence))
+        self._send("ballot", which, lambda: Ballots((self._ballot(duty.epoch, duty.sequence, duty.choices),)))
 
     def _ballot(self, epoch: int, sequence: int, choices: tuple[Address, ...]) -> Ballot:
         return sign_ballot(self._ledger.chain_id, self._signer, epoch, sequence, choices)
@@ -110,9 +112,11 @@ class Duties:
         heartbeat = heartbeat_due(
             self._ledger.state, self._ledger.genesis.parameters, self._address, self._own_commits
         )
-        if heartbeat is not None:
-            height = 0 if heartbeat.commit is None else heartbeat.commit.height
-            self._send(b"heartbeat" + encode((heartbeat.epoch, height)), partial(_same, heartbeat))
+        if heartbeat is None or (self._heartbeat is not None and self._is_waiting(self._heartbeat)):
+            return  # one at a time: the next block's would carry another commit and say no more
+        height = 0 if heartbeat.commit is None else heartbeat.commit.height
+        which = encode((heartbeat.epoch, height))
+        self._heartbeat = self._send("heartbeat", which, partial(_same, heartbeat))
 
     def _accuse(self) -> None:
         for key, report in list(self._reports.items()):
@@ -121,19 +125,22 @@ class Duties:
                 del self._reports[key]
             else:
                 vote = accused_vote(evidence.proof)
-                self._send(b"evidence" + encode((vote.height, vote.signer)), partial(_same, evidence))
+                self._send("evidence", encode((vote.height, vote.signer)), partial(_same, evidence))
 
-    def _send(self, key: bytes, make: Callable[[], Payload]) -> None:
+    def _send(self, duty: str, which: bytes, make: Callable[[], Payload]) -> Digest | None:
+        """The transaction that does it: the one sent before, or a new one; None if the pool takes none now."""
+        key = duty.encode() + which
         sent = self._sent.get(key)
         if sent is not None and (self._is_waiting(sent) or self._ledger.locate(sent) is not None):
-            return
+            return sent
         transaction_id = self._submit(make())
         if transaction_id is None:
-            return
-        log.info("submitted", duty=key[:9].decode("ascii", "replace"), transaction=transaction_id.hex())
+            return None
+        log.info("submitted", duty=duty, transaction=transaction_id.hex())
         self._sent[key] = transaction_id
         while len(self._sent) > MAX_SENT:
             self._sent.popitem(last=False)
+        return transaction_id
 
 
 def _same(payload: Payload) -> Payload:

@@ -95,7 +95,7 @@ class MemberNode(LedgerQueries):
             signer=key,
             own_address=self._address,
             submit=self._submit_own,
-            is_waiting=self._is_waiting,
+            is_waiting=runtime.intake.is_waiting,
             carry=carry,
             joining=Joining(
                 ledger=runtime.ledger,
@@ -103,7 +103,7 @@ class MemberNode(LedgerQueries):
                 join=join,
                 returns=returns,
                 submit=self._submit_own,
-                is_waiting=self._is_waiting,
+                is_waiting=runtime.intake.is_waiting,
                 refuse=runtime.fail,
             ),
         )
@@ -179,9 +179,6 @@ class MemberNode(LedgerQueries):
 
     def _submit_own(self, payload: Payload) -> Digest | None:
         return self.runtime.intake.submit_own(self._sign(payload))
-
-    def _is_waiting(self, transaction_id: Digest) -> bool:
-        return self.runtime.pool.get(transaction_id) is not None
 
     def _sign(self, payload: Payload) -> bytes:
         """Valid from a little ago, since a primary's clock may be behind, for as long as the chain allows."""

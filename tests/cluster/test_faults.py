@@ -146,13 +146,20 @@ async def test_a_killed_primary_is_replaced_punished_and_comes_back(
         caught_up = (await node.status()).height
     assert caught_up >= net.happenings.height - 20
     tell(f"restart: ready after {restarted['deeds'][0]['ready_after_s']:.1f} s at height {caught_up}")
-    elected = await elect(net, primary, epoch + 2)
-    tell(f"elected again for epoch {epoch + 2}, and it signed height {elected}")
+    elected_for, elected = await elect(net, primary, epoch + 2)
+    tell(f"elected again for epoch {elected_for}, and it signed height {elected}")
 
 
-async def elect(net: FaultyNetwork, address: str, epoch: int) -> int:
-    """Have its whole group vote for it for ``epoch``; a height of that epoch whose certificate it signed."""
-    await net.happenings.event("phase_changed", epoch=epoch - 1, phase="voting", timeout_s=60)
+async def elect(net: FaultyNetwork, address: str, earliest: int) -> tuple[int, int]:
+    """Have its whole group vote for it for an epoch from ``earliest`` on, the first that it is excluded from no more.
+
+    That epoch, and a height of it whose certificate it signed.
+    """
+    begun = net.happenings.height + 1
+    epoch = 0
+    while epoch < earliest:
+        begun, opened = await net.happenings.event("phase_changed", begun + 1, phase="voting")
+        epoch = opened["epoch"] + 1
     _, formed = await net.happenings.event("groups_formed", epoch=epoch)
     group_of = dict(zip(formed["members"], formed["assignment"], strict=True))
     mates = [member for member, group in group_of.items() if group == group_of[address]]
@@ -161,14 +168,13 @@ async def elect(net: FaultyNetwork, address: str, epoch: int) -> int:
         async with net.node(net.name_of(member)) as node:
             await node.vote([address])
     tallied, _ = await net.happenings.event("group_tallied", epoch=epoch, delegate=address, recount=False)
-    begun = await net.happenings.until(
-        lambda: net.happenings.height > tallied + 10 and net.happenings.height, "the elected set decides"
-    )
+    await net.happenings.until(lambda: net.happenings.height > tallied + 12, "the elected set decides")
     async with net.node(net.name_of(address)) as node:
-        for height in range(tallied + 2, begun):
+        await node.wait_until_ready(20)
+        for height in range(tallied + 2, tallied + 12):
             if address in (await node.certificate(height)).signers:
-                return height
-    raise AssertionError(f"{address} signed none of the heights {tallied + 2} to {begun}")
+                return epoch, height
+    raise AssertionError(f"{address} signed none of ten heights from {tallied + 2} on")
 
 
 async def test_several_killed_primaries_cost_about_a_view_timeout_each(net: FaultyNetwork) -> None:
