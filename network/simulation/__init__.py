@@ -1,5 +1,13 @@
 """A deterministic twin of the network: one thread, virtual time, simulated links, disks, clocks and keys.
 
 One seed is one run. The replicas under test are the shipped ones; every door they have to the world is replaced.
-Nothing that is shipped imports this package. `cluster` is the way in.
+Nothing that is shipped imports this package. Read it in this order:
+
+    cluster      a scenario drawn from a seed, and its run: faults, then recovery
+    node         one process: the replica, its inbox, its effects; with proposals, catching_up, pool and ledger
+    agenda, clock, network, letters, disk, keys, timetable, workload      the doors
+    faults       what happens to nodes, links, clocks and disks
+    byzantine    members that lie, with real keys
+    checkers     PROTOCOL 12, at every send and commit
+    runner       many seeds; `python -m network.simulation` is scripts/simulate
 """

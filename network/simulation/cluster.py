@@ -332,9 +332,9 @@ class Simulation:
             )
 
     def _bound_us(self) -> int:
-        """L1: every liar may hold a view of the longest timeout at two heights, and what was under way may run out."""
-        views = 2 * ((self.scenario.seats - 1) // 3 + 2)
-        return (views * PARAMETERS.view_timeout_max_ms + 10_000) * 1_000
+        """L1: what was under way may run out at the longest timeout, each liar may spoil a view of it at two heights."""
+        views = 2 + 2 * len(self.scenario.liars)
+        return (views * PARAMETERS.view_timeout_max_ms + 3_000) * 1_000
 
     def _is_level(self, goal: int, probe: Digest) -> bool:
         return self.checkers.decisions.finished(probe) and all(
