@@ -1,6 +1,7 @@
 """Server-sent events: order, resumption without gap or duplicate, heartbeats, slow readers (LESSONS 18)."""
 
 import asyncio
+import contextlib
 import json
 import socket
 from typing import Any
@@ -10,6 +11,8 @@ import aiohttp.web
 import pytest
 
 from contracts.receipts import HeartbeatSeen
+from node.client import NodeClient
+from node.client_errors import NodeUnreachable
 from tests.unit.node.api.conftest import Serve, Served
 from tests.unit.node.waiting import eventually
 
@@ -128,3 +131,16 @@ async def test_a_slow_reader_is_told_and_closed(serving: Serve) -> None:
     reader.close()
     assert b'"code":"slow_reader"' in received[-2_000:]
     assert received.count(b"event: heartbeat_seen") < 4 * 20_000 + 1
+
+
+async def test_a_client_that_does_not_reconnect_ends_with_its_connection(served: Served) -> None:
+    async with NodeClient(served.url) as client:
+        ids: list[str] = []
+        with contextlib.suppress(NodeUnreachable):
+            async for event in client.events(1, "1.2", reconnect=False):
+                ids.append(event.id)
+                if len(ids) == 2:
+                    await served.server.close()
+        assert ids == ["2.0", "3.0"]
+        with pytest.raises(NodeUnreachable):
+            await anext(client.events(1, ids[-1], reconnect=False))
