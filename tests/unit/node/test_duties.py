@@ -6,10 +6,10 @@ import pytest
 
 from consensus.effects import Report
 from consensus.encoding import encode
-from consensus.messages import Prepare, sign_vote
+from consensus.messages import Commit, Prepare, sign_vote
 from contracts.epoch_state import chain_of
 from contracts.receipts import EpochPhase
-from contracts.transaction import Ballot, Ballots, Evidence, Payload, decode_transaction
+from contracts.transaction import Ballot, Ballots, Evidence, Heartbeat, Payload, decode_transaction
 from node.duties import Duties
 from node.errors import JoinRefused
 from node.joining import Joining
@@ -139,3 +139,19 @@ def test_node_that_is_behind_does_nothing(bench: Bench) -> None:
     bench.duties.enabled = False
     bench.duties.look()
     assert bench.sent == []
+
+
+def test_one_heartbeat_is_on_its_way_at_a_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PROTOCOL 3.2: each missed height makes another one possible, with that height's commit; one is enough."""
+    epoch = chain_of(bench.chain.ledger.state).epoch
+    owed: list[Heartbeat] = []
+    monkeypatch.setattr("node.duties.heartbeat_due", lambda *_: owed[-1])
+    chain_id = bench.chain.ledger.chain_id
+    for height in (5, 6, 7):
+        commit = sign_vote(Commit, chain_id, epoch, height, 0, bytes(32), bench.member)
+        owed.append(Heartbeat(epoch, commit))
+        bench.duties.look()
+    assert bench.payloads() == [owed[0]]
+    bench.lose_all()
+    bench.duties.look()
+    assert bench.payloads() == [owed[0], owed[2]]
