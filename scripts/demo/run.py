@@ -103,23 +103,26 @@ async def trade_and_settle(options: argparse.Namespace, day: Day) -> None:
         say("the second election has not ended yet")
 
 
-async def one_day(options: argparse.Namespace, nodes: Sequence[NodeClient], begun: float) -> dict[str, Any]:
-    """Trade, settle, and sum up."""
-    day = Day(nodes, seed=options.seed)
-    await day.prepare()
-    money_before = await money_total(nodes[0])
+async def follow_and_trade(options: argparse.Namespace, day: Day) -> None:
+    """Trade a day while its events are counted; a count that fails ends the day too."""
     follower = asyncio.create_task(day.follow())
     trading = asyncio.create_task(trade_and_settle(options, day))
     try:
-        # A stream that ends ends the day too: a tally of half the events would be no result.
         done, _ = await asyncio.wait((follower, trading), return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
-        return await summarise(nodes, day.tally, money_before, time.monotonic() - begun)
     finally:
         trading.cancel()
         follower.cancel()
-        await asyncio.gather(follower, return_exceptions=True)
+        await asyncio.gather(follower, trading, return_exceptions=True)
+
+
+async def trade_on(options: argparse.Namespace, day: Day) -> None:
+    """Day after day, also while some of the nodes are away."""
+    while True:
+        options.seed += 1
+        day = day.next_day(seed=options.seed)
+        await follow_and_trade(options, day)
 
 
 def _tell(day: Day, quarter: int) -> None:
@@ -184,13 +187,16 @@ async def run(options: argparse.Namespace, home: Path) -> dict[str, Any]:
         network = await await_network(process, home)
         say(f"{options.members} nodes are ready after {time.monotonic() - begun:.0f} s; the day begins")
         clients = [NodeClient(place.url) for place in network.nodes]
-        summary = await one_day(options, clients, begun)
+        day = Day(clients, seed=options.seed)
+        await day.prepare()
+        money_before = await money_total(clients[0])
+        await follow_and_trade(options, day)
+        summary = await summarise(clients, day.tally, money_before, time.monotonic() - begun)
         await tell_members(clients)
         if not options.once:
             print(json.dumps(summary) if options.json else _text(summary), flush=True)
             say(how_to_look(network, home))
-            while True:
-                await one_day(options, clients, time.monotonic())
+            await trade_on(options, day)
         return summary
     finally:
         for client in clients:
