@@ -87,10 +87,10 @@ async def kill_primary(net: FaultyNetwork) -> tuple[str, str, int, int]:
     """Kill it; its address, the backup's, the first height decided by the backup, and ms from the kill to that."""
     ranking = await net.ranking()
     net.traffic.avoid.add(net.name_of(ranking[0]))
+    after = net.happenings.height
     killed = await net.fault("kill", "primary")
     [deed] = killed["deeds"]
     address = deed["address"]
-    after = net.happenings.height
     height, _ = await net.happenings.event("fault_recorded", after, address=address, kind="no_block")
     elapsed_ms = net.happenings.blocks[height].first_seen_ms - deed["at_ms"]
     block = await net.block(net.others(deed["name"])[0], height)
@@ -182,7 +182,6 @@ async def test_several_killed_primaries_cost_about_a_view_timeout_each(net: Faul
     round_ms = await normal_round_ms(net)
     took: list[int] = []
     for _ in range(KILLS):
-        await net.epoch_begins()
         address, _, _, elapsed_ms = await kill_primary(net)
         took.append(elapsed_ms)
         name = net.name_of(address)
