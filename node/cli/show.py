@@ -49,6 +49,7 @@ def status(node: NodeOption = None, home: HomeOption = HOME_DEFAULT, json: JsonO
             ("members", view.members),
             ("ready", "yes" if view.ready else "no: " + "; ".join(view.not_ready_because)),
             ("caught up", "yes" if view.caught_up else f"no: others are at {view.best_known_height}"),
+            ("signs", signs_of(view.abstaining_until)),
             ("fault tolerance", "yes" if view.bft else "none: fewer than 4 delegates"),
             ("peers", f"{sum(peer.connected for peer in view.peers)} of {len(view.peers)} connected"),
             ("pool", f"{view.pool.transactions} transactions, {view.pool.bytes} bytes"),
@@ -62,6 +63,16 @@ def status(node: NodeOption = None, home: HomeOption = HOME_DEFAULT, json: JsonO
             for vote in consensus.delegates
         ),
     )
+
+
+def signs_of(abstaining_until: int | None) -> str:
+    """PROTOCOL 6.5: who may have forgotten what it signed signs nothing that could conflict."""
+    if abstaining_until is None:
+        return "yes"
+    why = "its journal was lost, damaged or restored, so it may have signed more than it knows of"
+    if abstaining_until < 0:
+        return f"no: {why}; it is asking the other delegates how far"
+    return f"no, up to height {abstaining_until}: {why}"
 
 
 @command

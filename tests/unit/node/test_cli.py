@@ -33,6 +33,7 @@ from node.api.server import serve
 from node.cli.application import app
 from node.cli.home import token_for
 from node.cli.localnet import Supervisor
+from node.cli.show import signs_of
 from node.cli.values import amount, credits_of, decimal, endpoint, money, time_ms
 from node.config import ApiConfig, NodeConfig
 from node.errors import ConfigurationError
@@ -501,3 +502,11 @@ def test_money_credit_and_times() -> None:
     assert time_ms("1970-01-01T00:00:01+00:00", 0, 1_000, "t") == 1_000
     assert time_ms("1970-01-01T01:00:01+01:00", 0, 1_000, "t") == 1_000
     assert (endpoint("[::1]:5", "x"), endpoint("node1:26656", "x")) == (("::1", 5), ("node1", 26_656))
+
+
+def test_a_node_that_abstains_says_until_when_and_why() -> None:
+    """PROTOCOL 6.5, 10.2."""
+    assert signs_of(None) == "yes"
+    assert signs_of(-1).startswith("no: its journal was lost, damaged or restored")
+    assert signs_of(-1).endswith("asking the other delegates how far")
+    assert signs_of(41).startswith("no, up to height 41: its journal was lost")
