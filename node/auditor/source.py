@@ -1,7 +1,6 @@
 """Where blocks come from: a node's store (also of a running node), an exported file, or a node's HTTP API."""
 
 import json
-import tempfile
 import threading
 import urllib.error
 import urllib.request
@@ -51,19 +50,20 @@ class Source(Protocol):
 
 
 class StoreSource:
-    """A node's RocksDB, read as a second instance beside a node that may be running."""
+    """A node's RocksDB as it is when it is opened, also beside a node that is running: nothing is written.
+
+    RocksDB's own secondary instances would follow the node, but the binding's crash the process on point reads.
+    """
 
     def __init__(self, path: Path) -> None:
         from rocksdict import AccessType, Options, Rdict
 
         self.name = str(path)
-        self._scratch = tempfile.TemporaryDirectory(prefix="cgpbft-audit-")
         options = Options(raw_mode=True)
         options.set_max_open_files(-1)  # files that the node deletes meanwhile stay readable
         try:
-            self._rows = Rdict(str(path), options, access_type=AccessType.secondary(self._scratch.name))
+            self._rows = Rdict(str(path), options, access_type=AccessType.read_only())
         except Exception as error:
-            self._scratch.cleanup()
             raise Unreadable(f"cannot open the ledger at {path}: {error}") from error
 
     def _get(self, key: bytes) -> bytes | None:
@@ -132,7 +132,6 @@ class StoreSource:
     def close(self) -> None:
         """Release files."""
         self._rows.close()
-        self._scratch.cleanup()
 
 
 class FileSource:
