@@ -332,7 +332,7 @@ class Simulation:
             )
 
     def _bound_us(self) -> int:
-        """L1: what was under way may run out at the longest timeout, each liar may spoil a view of it at two heights."""
+        """L1: a view under way may run out at the longest timeout, and each liar may spoil one at two heights."""
         views = 2 + 2 * len(self.scenario.liars)
         return (views * PARAMETERS.view_timeout_max_ms + 3_000) * 1_000
 

@@ -34,6 +34,12 @@ def small_quorum(patch: Patch) -> None:
     patch.setattr(DelegateSet, "quorum", property(lambda self: len(self) - self.faults - 1))
 
 
+def quorum_of_2f_plus_1(patch: Patch) -> None:
+    """2 f + 1 where n is not 3 f + 1 (celo 253, klaytn 2026)."""
+    _silence_invariants(patch)
+    patch.setattr(DelegateSet, "quorum", property(lambda self: 2 * self.faults + 1))
+
+
 def send_before_persist(patch: Patch) -> None:
     """A vote leaves before it is durable (malachite 864)."""
 
@@ -116,6 +122,11 @@ def new_view_liar(scenario: Scenario) -> Scenario:
     )
 
 
+def six_seats(scenario: Scenario) -> Scenario:
+    """A scenario with six seats, where q = 5 and 2 f + 1 = 3."""
+    return replace(scenario, seats=6, liars=scenario.liars[:1])
+
+
 def forger(scenario: Scenario) -> Scenario:
     """A scenario in which certificates are forged."""
     return replace(scenario, liars=(("forger",),) * ((scenario.seats - 1) // 3))
@@ -129,6 +140,7 @@ def as_drawn(scenario: Scenario) -> Scenario:
 Canary = tuple[Callable[[Patch], None], Callable[[Scenario], Scenario], int, tuple[str, ...]]
 CANARIES: list[Canary] = [
     (small_quorum, as_drawn, 5, ("S3",)),
+    (quorum_of_2f_plus_1, six_seats, 5, ("S3",)),
     (send_before_persist, as_drawn, 3, ("6.5",)),
     (forgotten_journal, as_drawn, 60, ("S4", "6.6")),
     (lost_prepared_certificate, as_drawn, 60, ("S5", "S1")),
