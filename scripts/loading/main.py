@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import uvloop
 
+from consensus.ed25519 import Ed25519Verifier
 from node.cli.localnet import Network
 from node.client import NodeClient
 from node.keystore import NODE_KEY_FILE, KeyPair, read_key
@@ -62,6 +63,16 @@ def percentile(sorted_values: Sequence[float], percent: float) -> float:
     return sorted_values[min(len(sorted_values) - 1, int(len(sorted_values) * percent / 100))]
 
 
+def signature_check_us(key: KeyPair, checks: int = 500) -> float:
+    """CPU of one Ed25519 check here and now: machines differ, and a node pays two for each trade."""
+    verifier, message = Ed25519Verifier(), bytes(250)
+    signature = key.sign(message)
+    begun = time.process_time()
+    for _ in range(checks):
+        verifier.verify(key.public_key, message, signature)
+    return round((time.process_time() - begun) / checks * 1e6, 1)
+
+
 def describe_set_up(
     options: argparse.Namespace, parameters: dict[str, Any], example: PreparedTrade
 ) -> dict[str, Any]:
@@ -69,6 +80,7 @@ def describe_set_up(
     return {
         "cores": os.cpu_count(),
         "machine": platform.machine(),
+        "signature_check_us": signature_check_us(KeyPair(bytes(32))),
         "python": platform.python_version(),
         "libraries": {name: metadata.version(name) for name in LIBRARIES},
         "members": options.members,
