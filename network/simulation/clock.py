@@ -8,12 +8,17 @@ GENESIS_MS = 1_750_000_000_000
 
 
 class NodeClock:
-    """`Instant`s of one node; ``offset_ms`` is set by faults and survives restarts, as a machine's clock does."""
+    """`Instant`s of one node; ``offset_ms`` is moved by faults and survives restarts, as a machine's clock does."""
 
-    def __init__(self, agenda: Agenda, monotonic_base_ms: int) -> None:
+    def __init__(self, agenda: Agenda, monotonic_base_ms: int, usual_offset_ms: int = 0) -> None:
         self._agenda = agenda
         self._base_ms = monotonic_base_ms
-        self.offset_ms = 0
+        self._usual_offset_ms = usual_offset_ms
+        self.offset_ms = usual_offset_ms
+
+    def correct(self) -> None:
+        """Back to how wrong the clock usually is."""
+        self.offset_ms = self._usual_offset_ms
 
     def instant(self) -> Instant:
         """Both clocks now."""

@@ -312,7 +312,7 @@ class Simulation:
         self._note("healed")
         for node in self.nodes:
             node.crash_when = None
-            node.clock.offset_ms = 0
+            node.clock.correct()
             node.resume()
             node.start()
         begun_us = self.agenda.now_us

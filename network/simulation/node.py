@@ -80,7 +80,10 @@ class SimulatedNode:
         self.around = around
         self.disk = Disk()
         self.speed = Speed()
-        self.clock = NodeClock(around.agenda, rng.randrange(10**6))
+        usual_offset_ms = around.parameters.max_drift_ms // 3
+        self.clock = NodeClock(
+            around.agenda, rng.randrange(10**6), rng.randint(-usual_offset_ms, usual_offset_ms)
+        )
         self.crash_when: Callable[[Effect, bool], bool] | None = None
         """Asked before (False) and after (True) each effect; True kills the process there."""
         self.others = tuple(

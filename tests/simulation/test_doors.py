@@ -46,9 +46,11 @@ def test_agenda_stops_when_asked() -> None:
 
 
 def test_a_wrong_clock_leaves_the_monotonic_one_alone() -> None:
-    clock = NodeClock(Agenda(), 77)
+    clock = NodeClock(Agenda(), 77, 5)
     clock.offset_ms = -3_600_000
     assert (clock.instant().wall_ms, clock.instant().monotonic_ms) == (GENESIS_MS - 3_600_000, 77)
+    clock.correct()
+    assert clock.instant().wall_ms == GENESIS_MS + 5
 
 
 class Post:
