@@ -35,8 +35,11 @@ SLOT_MS: Final = 1_000
 
 def free_base_port() -> int:
     """A base port above which a small network finds all its ports free."""
+    # Two workers of one test run look in ranges of their own, or they could find the same ports free.
+    half = (LAST_PORT - FIRST_PORT) // 2
+    first = FIRST_PORT + half * (os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0")
     for _ in range(100):
-        base = random.randrange(FIRST_PORT, LAST_PORT - PORTS_OF_A_NETWORK)
+        base = random.randrange(first, first + half - PORTS_OF_A_NETWORK)
         if all(is_free(port) for port in range(base, base + PORTS_OF_A_NETWORK)):
             return base
     raise AssertionError("no free range of ports")
