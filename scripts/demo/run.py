@@ -51,6 +51,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--base-port", type=int, default=26_650, help="the bootstrap's port; others follow")
     parser.add_argument("--seed", type=int, default=2026, help="of the households' deviations")
     parser.add_argument(
+        "--set", action="append", default=[], dest="rules", metavar="NAME=VALUE", help="a genesis parameter"
+    )
+    parser.add_argument(
         "--links", action="store_true", help="a proxy for every link, for scripts/faults/partition"
     )
     return parser.parse_args(arguments)
@@ -65,6 +68,7 @@ def start_network(options: argparse.Namespace, home: Path) -> subprocess.Popen[b
         "--groups", str(options.groups),
         "--home", str(home),
         "--base-port", str(options.base_port),
+        *(part for rule in options.rules for part in ("--set", rule)),
     ]  # fmt: skip
     return subprocess.Popen(line, stdout=subprocess.DEVNULL, start_new_session=True)
 

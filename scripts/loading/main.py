@@ -48,6 +48,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--base-port", type=int, default=26_650)
     parser.add_argument("--home", type=Path, help="folder of all homes and logs (default: a temporary one)")
+    parser.add_argument(
+        "--set", action="append", default=[], dest="rules", metavar="NAME=VALUE", help="a genesis parameter"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
     options = parser.parse_args(arguments)
     if not 1 <= options.seconds <= MAX_SECONDS:
