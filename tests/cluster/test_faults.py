@@ -114,7 +114,7 @@ async def test_a_killed_primary_is_replaced_punished_and_comes_back(
     voters = voters_of(net, primary, epoch)
     name = net.name_of(primary)
     async with net.node(net.others(name)[0]) as node:
-        assert (await node.block(height)).header["view"] == 1
+        assert (await net.block(net.others(name)[0], height)).header["view"] == 1
         [charge] = await credit_entries(node, primary, reason="no_block", height=height)
         assert charge.delta == -BETA
         assert voters
@@ -126,9 +126,10 @@ async def test_a_killed_primary_is_replaced_punished_and_comes_back(
     down, _ = await net.happenings.event("fault_recorded", height, address=primary, kind="down")
     _, tally = await net.happenings.event("group_tallied", down, recount=True, epoch=epoch)
     _, change = await net.happenings.event("delegates_changed", down)
-    async with net.node(net.others(name)[0]) as node:
+    witness = net.others(name)[0]
+    async with net.node(witness) as node:
         for between in range(height + 1, down):
-            header = (await node.block(between)).header
+            header = (await net.block(witness, between)).header
             assert (header["proposer"], header["view"]) == (backup, 0), f"height {between}"
         groups = (await node.groups()).groups
     mates = next(group.members for group in groups if primary in group.members)
@@ -171,6 +172,7 @@ async def elect(net: FaultyNetwork, address: str, earliest: int) -> tuple[int, i
     await net.happenings.until(lambda: net.happenings.height > tallied + 12, "the elected set decides")
     async with net.node(net.name_of(address)) as node:
         await node.wait_until_ready(20)
+        await net.block(net.name_of(address), tallied + 12)
         for height in range(tallied + 2, tallied + 12):
             if address in (await node.certificate(height)).signers:
                 return epoch, height
@@ -229,7 +231,9 @@ async def test_an_equivocating_delegate_is_proven_pays_and_loses_its_seat(net: F
     assert fault["charged"]
     _, change = await net.happenings.event("delegates_changed", height)
     assert address not in change["ranking"]
-    async with net.node(net.others(name)[0]) as node:
+    witness = net.others(name)[0]
+    await net.block(witness, height)
+    async with net.node(witness) as node:
         [charge] = await credit_entries(node, address, reason="wrong_block", height=height)
     assert charge.delta in {-BETA, -2 * BETA, -4 * BETA, -8 * BETA}
     await net.happenings.until(lambda: net.happenings.height > height + 10, "ten more blocks")
