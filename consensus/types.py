@@ -34,7 +34,7 @@ ZERO_DIGEST = bytes(32)
 ZERO_ADDRESS = bytes(20)
 
 
-class Wire(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class Wire(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """Base of every value that is hashed, signed or sent: a positional msgpack array (PROTOCOL 9.4)."""
 
 
