@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 DEFAULT_PAGE_ITEMS: Final = 30
 MAX_PAGE_ITEMS: Final = 100
-"""INTERFACE: lists are paged, 30 by default, 100 at most."""
+"""Lists are paged, 30 by default, 100 at most."""
 
 
 class LedgerPosition(Value, frozen=True):

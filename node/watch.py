@@ -1,4 +1,4 @@
-"""Watching the event loop: how late does it come to what it should do now? (RELIABILITY R3, LESSONS 11)."""
+"""Watching the event loop: how late does it come to what it should do now? (LESSONS 11)."""
 
 import asyncio
 import resource

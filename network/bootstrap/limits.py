@@ -28,7 +28,7 @@ MAX_WAIT_MS: Final = 25_000
 ADDRESS_PAGE: Final = 256
 """Address records in one answer: about 100 KiB."""
 LIST_PAGE: Final = 100
-"""INTERFACE: lists are paged, 100 at most."""
+"""Lists are paged, 100 at most."""
 
 
 class ServiceLimits(Value, frozen=True, kw_only=True):

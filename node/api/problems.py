@@ -1,4 +1,4 @@
-"""Refusals: the one table from stable codes to HTTP status, title and what to do (RFC 9457, INTERFACE)."""
+"""Refusals: the one table from stable codes to HTTP status, title and what to do (RFC 9457)."""
 
 from typing import Any, Final
 

@@ -1,4 +1,4 @@
-"""What happens to a node's files, and what its node then dares to sign (PROTOCOL 6.5, 10.2; RELIABILITY 5-9)."""
+"""What happens to a node's files, and what its node then dares to sign (PROTOCOL 6.5, 10.2)."""
 
 import shutil
 from collections.abc import AsyncIterator

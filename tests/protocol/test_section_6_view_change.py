@@ -698,7 +698,7 @@ def test_6_6_lost_messages_are_made_good_by_resending() -> None:
 
 
 def test_6_6_a_replayed_view_change_of_an_older_view_changes_nothing() -> None:
-    """RELIABILITY 23, 24: replays move no view backward and count for no other view or height."""
+    """Replays move no view backward and count for no other view or height."""
     bench = Bench()
     old = [view_change(bench.signers[rank], 1, 1) for rank in (0, 2)]
     for message in old:

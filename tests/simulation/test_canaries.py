@@ -1,6 +1,6 @@
 """Planted bugs that the simulation must find: a harness that misses them proves nothing when it finds none.
 
-Each canary is a real mistake of other projects (RELIABILITY 1), put into the shipped code for the length of a test.
+Each canary is a real mistake of other projects, put into the shipped code for the length of a test.
 The replica's own invariants are switched off where they would speak first, so that the checkers have to.
 """
 

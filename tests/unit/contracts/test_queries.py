@@ -1,4 +1,4 @@
-"""What the API tells about trades (PROTOCOL 2.5, INTERFACE)."""
+"""What the API tells about trades (PROTOCOL 2.5)."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Every endpoint that reads: position, paging, hex, money as text, refusals (INTERFACE)."""
+"""Every endpoint that reads: position, paging, hex, money as text, refusals."""
 
 from typing import Any
 

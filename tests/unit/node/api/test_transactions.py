@@ -1,4 +1,4 @@
-"""Submitting, batches, idempotence, status and proofs over HTTP (INTERFACE; PROTOCOL 9.2, 9.3)."""
+"""Submitting, batches, idempotence, status and proofs over HTTP (PROTOCOL 9.2, 9.3)."""
 
 import asyncio
 import io
