@@ -19,8 +19,6 @@ THIS: Final = Path(__file__).resolve()
 BY_TABLE: Final = frozenset(SUBMIT_CODES.values())
 """Problem codes that `test_every_refusal_of_the_service_has_its_status` asserts for every row of `SUBMIT_CODES`."""
 TABLE_TEST: Final = '@pytest.mark.parametrize("code", list(SUBMIT_CODES))'
-NOT_TESTABLE_YET: Final[dict[str, str]] = {}
-"""Sections of PROTOCOL.md that nothing can show so far, each with the reason."""
 
 
 @functools.cache
@@ -66,14 +64,11 @@ def test_the_protocol_has_its_sections() -> None:
     assert (found[0], found[-1]) == ("0.1", "10.2")
     assert list(found) == sorted(found, key=lambda one: tuple(map(int, one.split("."))))
     assert len(found) > 55
-    assert frozenset(NOT_TESTABLE_YET) <= frozenset(found)
 
 
 @pytest.mark.parametrize("section", sections())
 def test_every_section_of_the_protocol_has_a_test_that_cites_it(section: str) -> None:
     """By its name, `test_6_4_...`, or by the docstring's first words, `6.4: ...` or `PROTOCOL 6.4: ...`."""
-    if section in NOT_TESTABLE_YET:
-        pytest.skip(NOT_TESTABLE_YET[section])
     by_name = rf"def test_{section.replace('.', '_')}_\w+\("
     by_words = rf'def test_\w+\([^"]*?-> None:\n    """(?:PROTOCOL )?{re.escape(section)}[:, ]'
     assert asserted(f"(?:{by_name}|{by_words})"), f"no test cites PROTOCOL {section}"
