@@ -267,6 +267,16 @@ class FaultyNetwork:
         height, data = await self.happenings.event("phase_changed", after + 1, phase="running")
         return int(data["epoch"]), height + 1
 
+    async def ranking_that_lasts(self) -> list[str]:
+        """`ranking` with an epoch's planning and voting still ahead: no election changes it in the next seconds."""
+
+        def is_running() -> bool:
+            phases = self.happenings.events("phase_changed")
+            return bool(phases) and phases[-1][1]["phase"] == "running"
+
+        await self.happenings.until(is_running, "the running phase of an epoch")
+        return await self.ranking()
+
     async def block(self, name: str, height: int) -> schema.BlockView:
         """A block from one node, which may hear of it a little later than others."""
         async with asyncio.timeout(20):

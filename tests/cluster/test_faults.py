@@ -85,7 +85,7 @@ def voters_of(net: FaultyNetwork, address: str, epoch: int) -> set[str]:
 
 async def kill_primary(net: FaultyNetwork) -> tuple[str, str, int, int]:
     """Kill it; its address, the backup's, the first height decided by the backup, and ms from the kill to that."""
-    ranking = await net.ranking()
+    ranking = await net.ranking_that_lasts()
     net.traffic.avoid.add(net.name_of(ranking[0]))
     after = net.happenings.height
     killed = await net.fault("kill", "primary")
@@ -269,7 +269,7 @@ async def test_a_delegate_cut_off_from_all_misses_what_the_others_decide_and_cat
     net: FaultyNetwork,
 ) -> None:
     """PROTOCOL 6.2, 10.2."""
-    address = (await net.ranking())[1]
+    address = (await net.ranking_that_lasts())[1]
     name = net.name_of(address)
     net.traffic.avoid.add(name)
     await net.fault("partition", name)
@@ -294,7 +294,7 @@ async def test_a_delegate_cut_off_from_all_misses_what_the_others_decide_and_cat
 
 async def test_a_primary_that_hangs_for_ten_seconds_is_passed_over_and_returns(net: FaultyNetwork) -> None:
     """PROTOCOL 6.6, 10.2: what it signs when it wakes is of no consequence."""
-    address = (await net.ranking())[0]
+    address = (await net.ranking_that_lasts())[0]
     name, before = net.name_of(address), net.happenings.height
     net.traffic.avoid.add(name)
     pausing = asyncio.create_task(net.fault("pause", name, "--seconds", "10"))
