@@ -5,7 +5,8 @@ Nothing that is shipped imports this package. Read it in this order:
 
     cluster      a scenario drawn from a seed, and its run: faults, then recovery
     node         one process: the replica, its inbox, its effects; with proposals, catching_up, pool and ledger
-    agenda, clock, network, letters, disk, keys, timetable, workload      the doors
+    agenda, clock, network, letters, disk, keys      the doors to time, links, storage and signatures
+    doors        those to ledger and pool: stand_ins (ledger, pool, timetable, workload), or the engine in system
     faults       what happens to nodes, links, clocks and disks
     byzantine    members that lie, with real keys
     checkers     PROTOCOL 12, at every send and commit

@@ -22,10 +22,9 @@ from consensus.messages import (
     Vote,
 )
 from consensus.types import Digest, PublicKey
+from network.simulation.doors import Opener, Terms
 from network.simulation.keys import KeyRing
 from network.simulation.surroundings import Holder
-from network.simulation.timetable import Timetable
-from network.simulation.workload import open_transaction
 
 COMMIT_PHASE: Final = 3
 _votes: Final[Codec[Vote]] = Codec(PrePrepareVote | Prepare | Commit, 512)
@@ -53,12 +52,18 @@ class Context:
     """What all checkers know: the rules' arithmetic and who is honest."""
 
     def __init__(
-        self, chain_id: Digest, timetable: Timetable, keys: KeyRing, honest: frozenset[PublicKey]
+        self,
+        chain_id: Digest,
+        timetable: Terms,
+        keys: KeyRing,
+        honest: frozenset[PublicKey],
+        opener: Opener,
     ) -> None:
         self.chain_id = chain_id
         self.timetable = timetable
         self.keys = keys
         self.honest = honest
+        self.open = opener
 
     def quorum(self, height: int) -> int:
         """q = n - (n - 1) // 3 of PROTOCOL 6.2."""
@@ -205,12 +210,12 @@ class Decisions:
     def _check_transactions(self, certified: CertifiedBlock) -> None:
         header = certified.block.header
         for data in certified.block.transactions:
-            opened = open_transaction(data)
-            body = opened.body
+            opened = self._context.open(data)
             self._finish(opened.transaction_id, header.height)
-            inside = body.valid_from_ms <= header.time_ms <= body.valid_until_ms
+            inside = opened.valid_from_ms <= header.time_ms <= opened.valid_until_ms
             demand(
-                body.sound and inside, f"6.8: an invalid transaction was committed at height {header.height}"
+                opened.sound and inside,
+                f"6.8: an invalid transaction was committed at height {header.height}",
             )
         for discard in certified.block.discarded:
             self._finish(discard.transaction_id, header.height)

@@ -24,6 +24,7 @@ from network.simulation.keys import Ed25519Ring, KeyedHashRing, KeyRing
 from network.simulation.letters import Letter
 from network.simulation.network import Network
 from network.simulation.node import SimulatedNode, Speed
+from network.simulation.stand_ins import StandIns
 from network.simulation.surroundings import Holder, Surroundings
 from network.simulation.timetable import Timetable
 from network.simulation.workload import Workload, open_transaction
@@ -141,7 +142,9 @@ class Simulation:
         self._mischief: dict[int, list[Mischief]] = {}
         self._make_nodes()
         honest = frozenset(m.public_key for m in self._members) - frozenset(self._liars)
-        self.checkers = Checkers(Context(self._chain_id, self._timetable, self._keys, honest))
+        self.checkers = Checkers(
+            Context(self._chain_id, self._timetable, self._keys, honest, open_transaction)
+        )
         self._workload = Workload(self._rng("workload"))
         self._load_rng = self._rng("load")
         self._loading = True
@@ -165,6 +168,7 @@ class Simulation:
             self._keys,
             self._timetable,
             self._members,
+            StandIns(self._chain_id, self._timetable, PARAMETERS),
         )
         rng = self._rng("nodes")
         owners = list(range(len(self._members)))

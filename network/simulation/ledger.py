@@ -8,7 +8,7 @@ from consensus.removal import transaction_id
 from consensus.types import Address, Digest
 from network.simulation.clock import GENESIS_MS
 from network.simulation.disk import Disk
-from network.simulation.timetable import Timetable
+from network.simulation.doors import Terms
 
 GENESIS_STATE = tagged_hash("genesis", b"state of a simulation")
 NO_RECEIPTS = tagged_hash("genesis", b"receipts of a simulation")
@@ -17,13 +17,13 @@ NO_RECEIPTS = tagged_hash("genesis", b"receipts of a simulation")
 class Ledger:
     """The state after the blocks of one disk; made anew from them at every start, as a replay would be."""
 
-    def __init__(self, chain_id: Digest, timetable: Timetable, disk: Disk) -> None:
+    def __init__(self, chain_id: Digest, terms: Terms, disk: Disk) -> None:
         self._chain_id = chain_id
-        self._timetable = timetable
+        self._terms = terms
         self._disk = disk
         self._state_root = GENESIS_STATE
         self._receipts_root = NO_RECEIPTS
-        self._head: Address = timetable.term(1).delegates.ranking[0].address
+        self._head: Address = terms.term(1).delegates.ranking[0].address
         self._finished: set[Digest] = set()
         for certified in disk.blocks:
             self._execute(certified)
@@ -50,9 +50,9 @@ class Ledger:
         self._finished.update(item.transaction_id for item in block.discarded)
         self._state_root = tagged_hash("state.node", self._state_root + digest)
         self._receipts_root = tagged_hash("state.leaf", digest)
-        following = self._timetable.term(header.height + 1)
+        following = self._terms.term(header.height + 1)
         self._head = next_head(
-            self._timetable.term(header.height).delegates,
+            self._terms.term(header.height).delegates,
             header.proposer,
             following.delegates,
             following.first_of_epoch,
@@ -62,7 +62,7 @@ class Ledger:
         """What deciding the next height needs (PROTOCOL 9.1)."""
         height = self.height + 1
         parent = self._disk.blocks[-1] if self._disk.blocks else None
-        term = self._timetable.term(height)
+        term = self._terms.term(height)
         return HeightContext(
             height=height,
             epoch=term.epoch,
@@ -70,9 +70,9 @@ class Ledger:
             parent_time_ms=GENESIS_MS if parent is None else parent.block.header.time_ms,
             parent_certificate=None if parent is None else parent.certificate,
             delegates=term.delegates,
-            next_delegates=self._timetable.term(height + 1).delegates,
+            next_delegates=self._terms.term(height + 1).delegates,
             head=self._head,
-            previous_delegates=None if parent is None else self._timetable.term(height - 1).delegates,
+            previous_delegates=None if parent is None else self._terms.term(height - 1).delegates,
             state_root=self._state_root,
             receipts_root=self._receipts_root,
         )

@@ -35,7 +35,6 @@ from network.simulation.agenda import Appointment
 from network.simulation.catching_up import CatchingUp
 from network.simulation.clock import NodeClock
 from network.simulation.disk import Disk
-from network.simulation.ledger import Ledger
 from network.simulation.letters import (
     AskBlock,
     AskDecided,
@@ -48,7 +47,6 @@ from network.simulation.letters import (
     Letter,
     Relay,
 )
-from network.simulation.pool import Pool
 from network.simulation.proposals import Proposals
 from network.simulation.surroundings import Surroundings
 
@@ -99,8 +97,8 @@ class SimulatedNode:
         """The volatile state of a fresh process."""
         self._lives += 1
         self._replica: Replica | None = None
-        self.ledger = Ledger(self.around.chain_id, self.around.timetable, self.disk)
-        self.pool = Pool(self.ledger, self.around.parameters)
+        self.ledger = self.around.doors.ledger(self.disk)
+        self.pool = self.around.doors.pool(self.ledger)
         self._proposals = Proposals(self, self.pool)
         self._catching_up = CatchingUp(self, self._rng)
         self._inbox: deque[Callable[[], None]] = deque()

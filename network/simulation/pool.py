@@ -1,63 +1,38 @@
 """The pool door: what waits at one node, batches of it, and the check of what others propose from theirs."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from consensus.block import Block, full_hash
 from consensus.complaint import PoolEntry, ProposedBlock, overlooked, proposal_wait_ms
 from consensus.errors import MalformedInput
-from consensus.inputs import Instant, Offending, Overlooked
+from consensus.inputs import Instant, Offending
 from consensus.parameters import Parameters
 from consensus.proposal import block_size
 from consensus.types import Digest
-from network.simulation.ledger import Ledger
-from network.simulation.workload import OpenedTransaction, open_transaction
+from network.simulation.doors import LedgerDoor, Opener, Verdict, Waiting
 
 TRANSACTIONS_KEPT = 512
 """Transactions kept after they finished, for those who ask for them late."""
 
 
-@dataclass(frozen=True)
-class Waiting:
-    """A transaction in the pool."""
-
-    opened: OpenedTransaction
-    data: bytes
-    reference: Digest
-    received_ms: int
-
-    def holds_at(self, time_ms: int) -> bool:
-        """Whether it may stand in a block of this header time (PROTOCOL 9.2)."""
-        return self.opened.body.valid_from_ms <= time_ms <= self.opened.body.valid_until_ms
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the pool says of an assembled proposal."""
-
-    reason: str | None
-    offending: Offending | None
-    overlooked: tuple[Overlooked, ...]
-    wait_ms: int | None
-
-
 class Pool:
     """Volatile: a crash empties it."""
 
-    def __init__(self, ledger: Ledger, parameters: Parameters) -> None:
+    def __init__(self, ledger: LedgerDoor, parameters: Parameters, opener: Opener) -> None:
         self._ledger = ledger
         self._parameters = parameters
+        self._open = opener
         self._waiting: dict[Digest, Waiting] = {}
         self._bytes: dict[Digest, bytes] = {}
 
     def add(self, data: bytes, now_ms: int) -> bool:
         """Take in a transaction; False if it is malformed, unsound, known or finished."""
         try:
-            opened = open_transaction(data)
+            opened = self._open(data)
         except MalformedInput:
             return False
         known = opened.transaction_id in self._waiting or self._ledger.finished(opened.transaction_id)
-        if known or not opened.body.sound:
+        if known or not opened.sound:
             return False
         reference = full_hash(data)
         self._waiting[opened.transaction_id] = Waiting(opened, data, reference, now_ms)
@@ -79,7 +54,7 @@ class Pool:
         self._waiting = {
             identity: item
             for identity, item in self._waiting.items()
-            if not self._ledger.finished(identity) and item.opened.body.valid_until_ms >= wall_ms
+            if not self._ledger.finished(identity) and item.opened.valid_until_ms >= wall_ms
         }
 
     def includable(self, time_ms: int) -> list[Waiting]:
@@ -119,13 +94,13 @@ class Pool:
     ) -> tuple[str | None, bool]:
         """Why a transaction may not stand in the block, and whether that is provable; appends its id."""
         try:
-            opened = open_transaction(data)
+            opened = self._open(data)
         except MalformedInput:
             return "a transaction is malformed", True
-        body, identity = opened.body, opened.transaction_id
-        if not body.sound:
+        identity = opened.transaction_id
+        if not opened.sound:
             return "a transaction is unsound", True
-        if not body.valid_from_ms <= time_ms <= body.valid_until_ms:
+        if not opened.valid_from_ms <= time_ms <= opened.valid_until_ms:
             return "a transaction is out of its window", True
         if identity in ids or identity in discarded or self._ledger.finished(identity):
             return "a transaction stands twice or is finished", False
@@ -142,10 +117,10 @@ class Pool:
                 identity,
                 item.received_ms,
                 True,
-                item.opened.body.valid_from_ms,
-                item.opened.body.valid_until_ms,
+                item.opened.valid_from_ms,
+                item.opened.valid_until_ms,
                 len(item.data),
-                False,
+                item.opened.always_room,
             )
             for identity, item in self._waiting.items()
             if identity not in present

@@ -6,8 +6,8 @@ from consensus.block import Block, full_hash
 from consensus.effects import BuildBatch, CheckProposal, FetchBlock
 from consensus.inputs import Batch, BlockFetched, ProposalChecked
 from consensus.types import Digest, PublicKey
+from network.simulation.doors import PoolDoor
 from network.simulation.letters import AskBlock, AskTransactions, GiveBlock, GiveDecided, GiveTransactions
-from network.simulation.pool import Pool
 from network.simulation.surroundings import Process
 
 
@@ -21,7 +21,7 @@ class Gathering:
 class Proposals:
     """Volatile; everything in it ends with the height."""
 
-    def __init__(self, process: Process, pool: Pool) -> None:
+    def __init__(self, process: Process, pool: PoolDoor) -> None:
         self._process = process
         self._pool = pool
         self._gatherings: dict[Digest, Gathering] = {}

@@ -12,9 +12,8 @@ from consensus.signing import Signer, Verifier
 from consensus.types import Digest, PublicKey
 from network.simulation.agenda import Agenda
 from network.simulation.disk import Disk
-from network.simulation.ledger import Ledger
+from network.simulation.doors import Doors, LedgerDoor, Terms
 from network.simulation.letters import Letter
-from network.simulation.timetable import Timetable
 
 
 class Holder(Protocol):
@@ -65,8 +64,10 @@ class Surroundings:
     chain_id: Digest
     parameters: Parameters
     verifier: Verifier
-    timetable: Timetable
+    timetable: Terms
     members: tuple[Delegate, ...]
+    """Also those that may join later: whoever has a node."""
+    doors: Doors
 
 
 class Process(Protocol):
@@ -81,7 +82,7 @@ class Process(Protocol):
         """What survives."""
 
     @property
-    def ledger(self) -> Ledger:
+    def ledger(self) -> LedgerDoor:
         """The state after the decided blocks."""
 
     @property

@@ -7,21 +7,12 @@ C(h + 1) is known before h is decided (PROTOCOL 7.2).
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from consensus.delegates import Delegate, DelegateSet
+from network.simulation.doors import Term
 
 RECOUNT_BP = 1_000
 """Chance, in each height, that a seat changes hands."""
-
-
-@dataclass(frozen=True)
-class Term:
-    """One height's epoch and delegates."""
-
-    epoch: int
-    delegates: DelegateSet
-    first_of_epoch: bool
 
 
 class Timetable:

@@ -5,7 +5,8 @@ from typing import Final
 
 from consensus.encoding import Codec, encode
 from consensus.hashing import tagged_hash
-from consensus.types import Digest, Value, Wire
+from consensus.types import Wire
+from network.simulation.doors import Opened
 
 MAX_TRANSACTION_BYTES: Final = 65_536
 
@@ -27,13 +28,6 @@ class SimulatedTransaction(Wire, frozen=True):
     padding: bytes
 
 
-class OpenedTransaction(Value, frozen=True):
-    """A transaction with what is derived from its bytes, once per run."""
-
-    transaction_id: Digest
-    body: SimulatedBody
-
-
 _codec: Final = Codec[SimulatedTransaction](SimulatedTransaction, MAX_TRANSACTION_BYTES)
 
 
@@ -42,10 +36,12 @@ def make_transaction(body: SimulatedBody, padding: bytes) -> bytes:
     return encode(SimulatedTransaction(body, padding))
 
 
-def open_transaction(data: bytes) -> OpenedTransaction:
-    """The id and body in ``data``; `MalformedInput` if it is none of ours."""
+def open_transaction(data: bytes) -> Opened:
+    """The id and window in ``data``; `MalformedInput` if it is none of ours."""
     transaction = _codec.decode(data)
-    return OpenedTransaction(tagged_hash("transaction.body", encode(transaction.body)), transaction.body)
+    body = transaction.body
+    identity = tagged_hash("transaction.body", encode(body))
+    return Opened(identity, body.valid_from_ms, body.valid_until_ms, body.sound)
 
 
 class Workload:

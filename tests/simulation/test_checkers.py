@@ -26,6 +26,7 @@ from network.simulation.cluster import Simulation, draw
 from network.simulation.disk import Disk
 from network.simulation.keys import KeyedHashRing
 from network.simulation.timetable import Timetable
+from network.simulation.workload import open_transaction
 
 CHAIN = bytes(range(32))
 KEYS = KeyedHashRing(1)
@@ -65,7 +66,9 @@ class Sender:
 
 
 def checkers(honest: int = 4) -> Checkers:
-    return Checkers(Context(CHAIN, TIMETABLE, KEYS, frozenset(m.public_key for m in MEMBERS[:honest])))
+    return Checkers(
+        Context(CHAIN, TIMETABLE, KEYS, frozenset(m.public_key for m in MEMBERS[:honest]), open_transaction)
+    )
 
 
 def test_two_digests_for_one_place_break_s4() -> None:

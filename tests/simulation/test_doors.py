@@ -206,7 +206,7 @@ def test_transactions_are_told_apart_by_their_body() -> None:
     opened = [open_transaction(item) for item in data]
     assert len({item.transaction_id for item in opened}) == 20
     assert [item.transaction_id for item in opened] == [transaction_id(item) for item in data]
-    assert all(item.body.valid_from_ms <= GENESIS_MS <= item.body.valid_until_ms for item in opened)
+    assert all(item.valid_from_ms <= GENESIS_MS <= item.valid_until_ms for item in opened)
     with pytest.raises(MalformedInput):
         open_transaction(b"nonsense")
 
