@@ -46,100 +46,201 @@ class Files(Protocol):
         """Rename the directory to ``<its name>.<suffix>``, durably, so that a new one can take its place."""
 
 
+class SystemCalls(Protocol):
+    """What `SystemFiles` asks of the operating system, call by call; crash tests record, cut short or fail each one."""
+
+    def is_directory(self, path: Path) -> bool:
+        """Whether a directory stands there."""
+
+    def make_directory(self, path: Path) -> None:
+        """Make it with its parents, for the owner only; no error if it is there."""
+
+    def names(self, path: Path) -> list[str]:
+        """Names in a directory, unordered."""
+
+    def read(self, path: Path) -> bytes:
+        """A whole file."""
+
+    def open_new(self, path: Path) -> int:
+        """A descriptor to write an empty file for the owner only; an older file of that name is emptied."""
+
+    def open_existing(self, path: Path) -> int:
+        """A descriptor to write a file that is there."""
+
+    def write(self, descriptor: int, data: memoryview) -> int:
+        """Write at the descriptor's place; how many bytes were taken."""
+
+    def cut(self, descriptor: int, length: int) -> None:
+        """Shorten the file to ``length`` bytes and go to its end."""
+
+    def sync_data(self, descriptor: int) -> None:
+        """Return when the file's content and length are on the disk, its times perhaps not."""
+
+    def sync(self, descriptor: int) -> None:
+        """Return when everything about the file is on the disk."""
+
+    def close(self, descriptor: int) -> None:
+        """Release it."""
+
+    def rename(self, old: Path, new: Path) -> None:
+        """Give a file or directory another name, replacing a file that has it."""
+
+    def unlink(self, path: Path) -> None:
+        """Remove a file's name."""
+
+    def sync_directory(self, path: Path) -> None:
+        """Return when the names in a directory are on the disk."""
+
+
+class OperatingSystem:
+    """`SystemCalls` as they are."""
+
+    def is_directory(self, path: Path) -> bool:
+        """stat."""
+        return path.is_dir()
+
+    def make_directory(self, path: Path) -> None:
+        """mkdir."""
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def names(self, path: Path) -> list[str]:
+        """readdir."""
+        return os.listdir(path)
+
+    def read(self, path: Path) -> bytes:
+        """open, read, close."""
+        return path.read_bytes()
+
+    def open_new(self, path: Path) -> int:
+        """open, mode 0600."""
+        return os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+
+    def open_existing(self, path: Path) -> int:
+        """open."""
+        return os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+
+    def write(self, descriptor: int, data: memoryview) -> int:
+        """write."""
+        return os.write(descriptor, data)
+
+    def cut(self, descriptor: int, length: int) -> None:
+        """ftruncate and lseek."""
+        os.ftruncate(descriptor, length)
+        os.lseek(descriptor, 0, os.SEEK_END)
+
+    def sync_data(self, descriptor: int) -> None:
+        """fdatasync; macOS has none."""
+        if hasattr(os, "fdatasync"):
+            os.fdatasync(descriptor)
+        else:
+            os.fsync(descriptor)
+
+    def sync(self, descriptor: int) -> None:
+        """fsync."""
+        os.fsync(descriptor)
+
+    def close(self, descriptor: int) -> None:
+        """close."""
+        os.close(descriptor)
+
+    def rename(self, old: Path, new: Path) -> None:
+        """rename."""
+        os.rename(old, new)
+
+    def unlink(self, path: Path) -> None:
+        """unlink."""
+        os.unlink(path)
+
+    def sync_directory(self, path: Path) -> None:
+        """open, fsync, close."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 class SystemAppendFile:
     """`AppendFile` on a descriptor."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, system: SystemCalls) -> None:
         self._descriptor = descriptor
+        self._system = system
 
     def append(self, data: bytes) -> None:
         """Write all of ``data``; a short write is continued, so that only a failing disk stops it."""
         view = memoryview(data)
         while view:
-            view = view[os.write(self._descriptor, view) :]
+            view = view[self._system.write(self._descriptor, view) :]
 
     def sync(self) -> None:
         """fdatasync: data and the file's length, not its times."""
-        _data_sync(self._descriptor)
+        self._system.sync_data(self._descriptor)
 
     def close(self) -> None:
         """Release the descriptor."""
-        os.close(self._descriptor)
-
-
-def _data_sync(descriptor: int) -> None:
-    if hasattr(os, "fdatasync"):
-        os.fdatasync(descriptor)
-    else:  # macOS has none
-        os.fsync(descriptor)
+        self._system.close(self._descriptor)
 
 
 class SystemFiles:
     """`Files` on a directory of the file system; files are readable by their owner only."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, system: SystemCalls | None = None) -> None:
         self._directory = directory
+        self._system: SystemCalls = system or OperatingSystem()
 
     def names(self) -> list[str]:
         """Names of the files, sorted."""
-        return sorted(os.listdir(self._directory)) if self.exists() else []
+        return sorted(self._system.names(self._directory)) if self.exists() else []
 
     def exists(self) -> bool:
         """Whether the directory exists."""
-        return self._directory.is_dir()
+        return self._system.is_directory(self._directory)
 
     def read(self, name: str) -> bytes:
         """A whole file."""
-        return (self._directory / name).read_bytes()
+        return self._system.read(self._directory / name)
 
     def create(self, name: str, content: bytes) -> SystemAppendFile:
         """Written under another name, synced, renamed, and the directory synced: whole or not at all."""
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        system = self._system
+        system.make_directory(self._directory)
         passing = self._directory / f"{name}.new"
-        descriptor = os.open(passing, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        descriptor = system.open_new(passing)
         try:
-            file = SystemAppendFile(descriptor)
+            file = SystemAppendFile(descriptor, system)
             file.append(content)
             file.sync()
-            os.rename(passing, self._directory / name)
-            self._sync_directory(self._directory)
-            self._sync_directory(self._directory.parent)
+            system.rename(passing, self._directory / name)
+            system.sync_directory(self._directory)
+            system.sync_directory(self._directory.parent)
         except OSError:
-            os.close(descriptor)
+            system.close(descriptor)
             raise
         return file
 
     def open(self, name: str, length: int) -> SystemAppendFile:
         """The cut is synced before anything is appended behind it."""
-        descriptor = os.open(self._directory / name, os.O_WRONLY | os.O_CLOEXEC)
+        descriptor = self._system.open_existing(self._directory / name)
         try:
-            os.ftruncate(descriptor, length)
-            os.lseek(descriptor, 0, os.SEEK_END)
-            os.fsync(descriptor)
+            self._system.cut(descriptor, length)
+            self._system.sync(descriptor)
         except OSError:
-            os.close(descriptor)
+            self._system.close(descriptor)
             raise
-        return SystemAppendFile(descriptor)
+        return SystemAppendFile(descriptor, self._system)
 
     def remove(self, name: str) -> None:
         """Delete a file and sync its directory."""
-        os.unlink(self._directory / name)
-        self._sync_directory(self._directory)
+        self._system.unlink(self._directory / name)
+        self._system.sync_directory(self._directory)
 
     def set_aside(self, suffix: str) -> None:
         """Rename the directory; one already set aside under that name stays, with a number behind the new one's."""
         target = self._directory.with_name(f"{self._directory.name}.{suffix}")
         number = 1
-        while target.exists():
+        while self._system.is_directory(target):
             number += 1
             target = self._directory.with_name(f"{self._directory.name}.{suffix}-{number}")
-        os.rename(self._directory, target)
-        self._sync_directory(self._directory.parent)
-
-    @staticmethod
-    def _sync_directory(directory: Path) -> None:
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        self._system.rename(self._directory, target)
+        self._system.sync_directory(self._directory.parent)

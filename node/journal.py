@@ -90,6 +90,8 @@ class Journal:
         self._standing: tuple[JournalRecord, ...] = ()
         """The last abstention, and a later resumption: carried into every new segment."""
         self._failed: str | None = None
+        self.segment_bytes = SEGMENT_BYTES
+        """A segment is closed at the first `forget` above it."""
         self.recovered: tuple[JournalRecord, ...] = ()
         """Records found by `load`, oldest first; the caller takes them once."""
         self.dropped_bytes = 0
@@ -177,7 +179,7 @@ class Journal:
 
     def forget(self, height: int) -> None:
         """Records of heights below ``height`` may go: whole segments are deleted once none of theirs is needed."""
-        if self._length > SEGMENT_BYTES:
+        if self._length > self.segment_bytes:
             self._start_segment(self._segment + 1)
         old = [n for n, top in self._heights.items() if n < self._segment and top < height]
         keep = self._oldest
