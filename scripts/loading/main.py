@@ -28,6 +28,8 @@ DRAIN_S: Final = 15.0
 """How long what was offered may still take to commit after the last batch left."""
 MAX_SECONDS: Final = 100
 """Trades are signed beforehand and must stay in their window of 120 s."""
+TRADE_SIGNATURES: Final = 2
+"""Each delegate checks both parties' signatures of every trade once."""
 LIBRARIES: Final = ("aiohttp", "uvloop", "msgspec", "PyNaCl", "rocksdict")
 
 
@@ -88,7 +90,7 @@ def describe_set_up(
         "libraries": {name: metadata.version(name) for name in LIBRARIES},
         "members": options.members,
         "delegates": min(options.groups, options.members),
-        "transaction": "trade_open, two Ed25519 signatures",
+        "transaction": f"trade_open, {TRADE_SIGNATURES} Ed25519 signatures",
         "transaction_bytes": len(example.raw),
         "max_block_transactions": parameters["max_block_transactions"],
         "max_block_bytes": parameters["max_block_bytes"],
@@ -104,18 +106,34 @@ class Usage:
         self._before = {name: cpu_seconds(pid) for name, pid in self._pids.items()}
         self._since = time.monotonic()
 
-    def figures(self) -> dict[str, dict[str, float | None]]:
-        """Cores in use and resident memory, by process."""
+    def figures(self, committed: int) -> dict[str, dict[str, float | None]]:
+        """Cores in use, CPU for each of the ``committed`` trades, and resident memory, by process."""
         seconds = time.monotonic() - self._since
         table: dict[str, dict[str, float | None]] = {}
         for name, pid in self._pids.items():
             now, before = cpu_seconds(pid), self._before[name]
+            used = None if now is None or before is None else now - before
             memory = resident_mib(pid)
             table[name] = {
-                "cores": None if now is None or before is None else round((now - before) / seconds, 3),
+                "cores": None if used is None else round(used / seconds, 3),
+                "cpu_us_per_trade": None if used is None else round(used / max(1, committed) * 1e6, 1),
                 "resident_mib": None if memory is None else round(memory, 1),
             }
         return table
+
+
+def signature_ceiling(set_up: dict[str, Any], committed_per_s: float) -> dict[str, float]:
+    """What this machine could commit if it did nothing but check signatures, and the share of it that was reached.
+
+    All delegates run here and each checks every trade, so cores / (checks of a trade by all delegates * their cost) is
+    a bound that no program passes: by the share of it, runs on machines of different speed can be compared.
+    """
+    checks = TRADE_SIGNATURES * set_up["delegates"]
+    ceiling = set_up["cores"] / (checks * set_up["signature_check_us"] / 1e6)
+    return {
+        "signature_ceiling_per_s": round(ceiling, 1),
+        "share_of_signature_ceiling": round(committed_per_s / ceiling, 3),
+    }
 
 
 def figures_of(outcome: Outcome, rate: int) -> dict[str, Any]:
@@ -175,15 +193,17 @@ async def _measure(
     say(f"load: {options.rate} trades/s for {options.seconds} s")
     usage = Usage(network)
     outcome = await Load(clients, trades).run(options.rate, DRAIN_S)
-    processes = usage.figures()
+    processes = usage.figures(len(outcome.latencies_s))
+    set_up, figures = describe_set_up(options, view.parameters, trades[0]), figures_of(outcome, options.rate)
     return {
-        "set_up": describe_set_up(options, view.parameters, trades[0]),
+        "set_up": set_up,
         "idle_latency_ms": {
             "trades": len(idle),
             "p50": round(statistics.median(idle) * 1000, 1) if idle else None,
             "p99": round(percentile(idle, 99) * 1000, 1),
         },
-        **figures_of(outcome, options.rate),
+        **figures,
+        **signature_ceiling(set_up, figures["committed_per_s"]),
         "processes": processes,
     }
 
