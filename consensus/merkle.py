@@ -44,18 +44,32 @@ def merkle_root(leaves: Sequence[Digest]) -> Digest:
     return _bind(len(leaves), level[0])
 
 
+class MerkleTree:
+    """All levels of one list, for who needs many of its paths: each is then looked up, not hashed anew."""
+
+    def __init__(self, leaves: Sequence[Digest]) -> None:
+        self._levels = [list(leaves)]
+        while len(self._levels[-1]) > 1:
+            self._levels.append(_parents(self._levels[-1]))
+
+    def path(self, index: int) -> MerklePath:
+        """Path of the leaf at ``index``; `IndexError` outside the list."""
+        count = len(self._levels[0])
+        if not 0 <= index < count:
+            raise IndexError(f"leaf {index} of a list of {count}")
+        siblings: list[bytes] = []
+        position = index
+        for level in self._levels[:-1]:
+            sibling = position ^ 1
+            if sibling < len(level):
+                siblings.append(level[sibling])
+            position //= 2
+        return MerklePath(index, count, tuple(siblings))
+
+
 def merkle_path(leaves: Sequence[Digest], index: int) -> MerklePath:
     """Path of ``leaves[index]``; `IndexError` outside the list."""
-    if not 0 <= index < len(leaves):
-        raise IndexError(f"leaf {index} of a list of {len(leaves)}")
-    siblings: list[bytes] = []
-    level, position = list(leaves), index
-    while len(level) > 1:
-        sibling = position ^ 1
-        if sibling < len(level):
-            siblings.append(level[sibling])
-        level, position = _parents(level), position // 2
-    return MerklePath(index, len(leaves), tuple(siblings))
+    return MerkleTree(leaves).path(index)
 
 
 def verify_path(root: Digest, leaf: Digest, path: MerklePath) -> bool:

@@ -14,7 +14,7 @@ from consensus.encoding import Codec, encode
 from consensus.errors import InvalidMessage, MalformedInput, invariant
 from consensus.hashing import tagged_hash
 from consensus.judge import Judge
-from consensus.merkle import MerklePath, leaf_hash, merkle_path, verify_path
+from consensus.merkle import MerkleTree, leaf_hash, verify_path
 from consensus.messages import Accepted, Proposal, ViewChange, pre_prepare_codec, view_change_codec
 from consensus.tally import VIEWS_KEPT
 from consensus.types import Digest, PublicKey
@@ -74,10 +74,11 @@ class FailedViews:
         proven = [item for item in sorted(self._proposals) if item < view and self._is_proven(item)]
         if faults == 0 or len(proven) <= faults:
             return ()
+        failed = {item: _FailedView(self._proposals[item], self._view_changes(item)) for item in proven}
         discards: list[Discard] = []
         remaining = max_bytes
         for reference, views in self._common_references(proven):
-            discard = self._prove(reference, views, blocks)
+            discard = self._prove(reference, [failed[item] for item in views], blocks)
             if discard is None:
                 continue
             remaining -= len(encode(discard))
@@ -102,36 +103,55 @@ class FailedViews:
             (reference, list(by.values())[:needed]) for reference, by in seen.items() if len(by) >= needed
         ]
 
-    def _prove(self, reference: Digest, views: list[int], blocks: Mapping[Digest, Block]) -> Discard | None:
-        transaction = self._find(reference, views, blocks)
+    def _view_changes(self, view: int) -> tuple[bytes, ...]:
+        """Canonical bytes of the f + 1 view-changes that show the proposal of ``view`` as accepted."""
+        witnesses = self._witnesses[view][self._proposals[view].vote.digest]
+        chosen = tuple(encode(item) for item in tuple(witnesses.values())[: self._judge.faults + 1])
+        invariant(len(chosen) == self._judge.faults + 1, "f + 1 delegates accepted a removed proposal (6.10)")
+        return chosen
+
+    @staticmethod
+    def _prove(
+        reference: Digest, views: list["_FailedView"], blocks: Mapping[Digest, Block]
+    ) -> Discard | None:
+        transaction = _find(reference, views, blocks)
         if transaction is None:
             return None
         try:
             identity = transaction_id(transaction)
         except MalformedInput:
             return None
-        return Discard(identity, transaction, tuple(self._failed_proposal(view, reference) for view in views))
+        return Discard(identity, transaction, tuple(view.proof_of(reference) for view in views))
 
-    def _find(self, reference: Digest, views: list[int], blocks: Mapping[Digest, Block]) -> bytes | None:
-        for view in views:
-            proposal = self._proposals[view]
-            block = blocks.get(proposal.vote.digest)
-            if block is not None:
-                transaction = block.transactions[proposal.references.index(reference)]
-                invariant(
-                    full_hash(transaction) == reference, "a held block has the bytes its references name"
-                )
-                return transaction
-        return None
 
-    def _failed_proposal(self, view: int, reference: Digest) -> FailedProposal:
-        proposal = self._proposals[view]
-        leaves = [leaf_hash(item) for item in proposal.references]
-        path: MerklePath = merkle_path(leaves, proposal.references.index(reference))
-        witnesses = self._witnesses[view][proposal.vote.digest]
-        chosen = tuple(encode(item) for item in tuple(witnesses.values())[: self._judge.faults + 1])
-        invariant(len(chosen) == self._judge.faults + 1, "f + 1 delegates accepted a removed proposal (6.10)")
-        return FailedProposal(proposal.header, path, encode(proposal.vote), chosen)
+class _FailedView:
+    """One failed view, and what the proofs of all that it carried have in common: a block holds thousands."""
+
+    def __init__(self, proposal: Proposal, view_changes: tuple[bytes, ...]) -> None:
+        self.proposal = proposal
+        self._view_changes = view_changes
+        self._pre_prepare = encode(proposal.vote)
+        self._positions = {reference: index for index, reference in enumerate(proposal.references)}
+        self._tree = MerkleTree([leaf_hash(item) for item in proposal.references])
+
+    def position(self, reference: Digest) -> int:
+        """Where the proposal carried ``reference``."""
+        return self._positions[reference]
+
+    def proof_of(self, reference: Digest) -> FailedProposal:
+        """That the proposal carried ``reference`` and f + 1 delegates accepted it."""
+        path = self._tree.path(self._positions[reference])
+        return FailedProposal(self.proposal.header, path, self._pre_prepare, self._view_changes)
+
+
+def _find(reference: Digest, views: list[_FailedView], blocks: Mapping[Digest, Block]) -> bytes | None:
+    for view in views:
+        block = blocks.get(view.proposal.vote.digest)
+        if block is not None:
+            transaction = block.transactions[view.position(reference)]
+            invariant(full_hash(transaction) == reference, "a held block has the bytes its references name")
+            return transaction
+    return None
 
 
 def _keep_highest(

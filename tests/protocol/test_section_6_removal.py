@@ -236,6 +236,22 @@ def test_6_10_f_failed_primaries_or_f_witnesses_prove_nothing() -> None:
         assert memory.removals(9, blocks, 10**6) == ()
 
 
+def test_6_10_every_failed_list_is_hashed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block holds thousands: hashing its list for each removal would take longer than a view lasts."""
+    bench = Bench()
+    memory, made = remembered(bench, (0, 1))
+    hashed: list[bytes] = []
+
+    def counted(data: bytes) -> bytes:
+        hashed.append(data)
+        return leaf_hash(data)
+
+    monkeypatch.setattr("consensus.removal.leaf_hash", counted)
+    discards = memory.removals(2, {digest: item.block for digest, item in made.items()}, 10**6)
+    assert len(discards) == 3
+    assert len(hashed) == sum(len(item.proposal.references) for item in made.values())
+
+
 def test_6_10_what_does_not_fit_waits() -> None:
     """6.10: proofs count toward the block size; validity never asks for completeness."""
     bench = Bench()
