@@ -87,3 +87,38 @@ async def test_answers_never_come_from_within_the_call() -> None:
     await done.wait()
     checks.close()
     assert seen == [1]
+
+
+async def test_no_group_is_forgotten_while_the_threads_come_and_go() -> None:
+    checks = SignatureChecks(lambda _: None, 2, nothing)
+    made = transactions(3 * SLICE_TRANSACTIONS)
+
+    async def client(number: int) -> None:
+        for turn in range(60):
+            size = 1 + (number * 7 + turn * 5) % len(made)
+            assert len(await checks.check(made[:size])) == size
+
+    async with asyncio.timeout(20):
+        await asyncio.gather(*(client(number) for number in range(8)))
+    assert checks.waiting == 0
+    checks.close()
+
+
+async def test_what_waits_at_the_end_is_given_up() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def check(_: Transaction) -> None:
+        begun.set()
+        go_on.wait(20)
+
+    checks = SignatureChecks(check, 1, nothing)
+    answers: list[list[Verdict]] = []
+    checks.submit(transactions(4 * SLICE_TRANSACTIONS), answers.append)
+    while not begun.is_set():
+        await asyncio.sleep(0)
+    closing = asyncio.create_task(asyncio.to_thread(checks.close))
+    while not checks._closed:
+        await asyncio.sleep(0)
+    go_on.set()
+    await closing
+    assert answers == []
