@@ -12,6 +12,7 @@ from consensus.delegates import Delegate
 from consensus.effects import Effect, Trace
 from consensus.encoding import encode
 from consensus.hashing import address_of, tagged_hash
+from consensus.inputs import Input
 from consensus.messages import ConsensusMessage, message_codec
 from consensus.parameters import Parameters
 from consensus.types import Digest, PublicKey
@@ -24,6 +25,8 @@ from network.simulation.keys import Ed25519Ring, KeyedHashRing, KeyRing
 from network.simulation.letters import Letter
 from network.simulation.network import Network
 from network.simulation.node import SimulatedNode, Speed
+from network.simulation.obligations import Obligations
+from network.simulation.proofs import Proofs
 from network.simulation.stand_ins import StandIns
 from network.simulation.surroundings import Holder, Surroundings
 from network.simulation.timetable import Timetable
@@ -145,6 +148,8 @@ class Simulation:
         self.checkers = Checkers(
             Context(self._chain_id, self._timetable, self._keys, honest, open_transaction)
         )
+        proofs = Proofs(self._chain_id, self._timetable, self._keys, lambda: self.checkers.decisions.chain)
+        self._obligations = Obligations(proofs, PARAMETERS)
         self._workload = Workload(self._rng("workload"))
         self._load_rng = self._rng("load")
         self._loading = True
@@ -210,6 +215,11 @@ class Simulation:
         if self.scenario.encoded and isinstance(letter, ConsensusMessage):
             letter = message_codec.decode(encode(letter))
         self.nodes[target].deliver(self.nodes[source].member.public_key, letter)
+
+    def stepped(self, node: Holder, item: Input | None, effects: Sequence[Effect]) -> None:
+        """A replica was stepped."""
+        if node.member.public_key not in self._liars:
+            self._obligations.stepped(node, item, effects)
 
     def performed(self, node: Holder, effect: Effect) -> None:
         """An effect was carried out."""

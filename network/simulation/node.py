@@ -135,6 +135,7 @@ class SimulatedNode:
         except Exception as error:  # noqa: BLE001 - whatever it raises is the finding
             self._break(error)
             return
+        self.around.world.stepped(self, None, effects)
         self._queue(effects)
         if self.disk.lost:
             self.step(JournalLost(self.at()))
@@ -195,6 +196,7 @@ class SimulatedNode:
         except Exception as error:  # noqa: BLE001 - whatever it raises is the finding
             self._break(error)
             return
+        self.around.world.stepped(self, item, effects)
         self._queue(effects)
 
     def _queue(self, effects: list[Effect]) -> None:

@@ -1,5 +1,6 @@
 """What the parts of a simulated node share: the run around them, and the process they belong to."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -44,6 +45,9 @@ class World(Protocol):
 
     def post(self, node: Holder, to: PublicKey, letter: Letter) -> None:
         """Send a letter to the member with this key."""
+
+    def stepped(self, node: Holder, item: Input | None, effects: Sequence[Effect]) -> None:
+        """A replica took in ``item``, or began if there is none, and asks for ``effects``."""
 
     def performed(self, node: Holder, effect: Effect) -> None:
         """An effect has just been carried out."""
