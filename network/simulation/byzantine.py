@@ -28,6 +28,7 @@ from consensus.messages import (
 )
 from consensus.signing import Signer
 from consensus.types import Digest
+from network.simulation.intruders import INTRUDERS
 from network.simulation.letters import GiveDecided, GiveHeight, Letter
 
 SOON_US = 50_000
@@ -387,6 +388,7 @@ MISCHIEF: Final[Mapping[str, Callable[[random.Random, Digest, int], Mischief]]] 
     "wrong blocks": lambda rng, chain_id, _timeout_ms: WrongBlocks(rng, chain_id),
     "replayer": lambda rng, _chain_id, _timeout_ms: Replayer(rng),
     "forger": lambda rng, _chain_id, _timeout_ms: Forger(rng),
+    **INTRUDERS,
 }
 """All kinds by name, made from a stream of randomness, the chain id and view_timeout_ms."""
 

@@ -21,6 +21,7 @@ from network.simulation.byzantine import MISCHIEF, Mischief, draw_mischief, twis
 from network.simulation.checkers import Checkers, Context, Finding
 from network.simulation.clock import GENESIS_MS
 from network.simulation.faults import FaultPlanner, Planned
+from network.simulation.intruders import Ears
 from network.simulation.keys import Ed25519Ring, KeyedHashRing, KeyRing
 from network.simulation.letters import Letter
 from network.simulation.network import Network
@@ -214,6 +215,9 @@ class Simulation:
         self._note(f"{source}>{target} {type(letter).__name__}")
         if self.scenario.encoded and isinstance(letter, ConsensusMessage):
             letter = message_codec.decode(encode(letter))
+        for kind in self._mischief[target]:
+            if isinstance(kind, Ears):
+                kind.hear(letter)
         self.nodes[target].deliver(self.nodes[source].member.public_key, letter)
 
     def stepped(self, node: Holder, item: Input | None, effects: Sequence[Effect]) -> None:

@@ -192,7 +192,7 @@ class Obligations:
         if not life.height <= height <= life.height + 1:
             return
         match message:
-            case Proposal():
+            case Proposal() if self._proofs.holds(message):
                 life.proposals[(height, message.vote.view, message.vote.digest)] = message
             case ViewChange():
                 if message.signer != node.member.public_key and self._proofs.holds(message):

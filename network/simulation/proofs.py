@@ -10,13 +10,14 @@ from consensus.block import Certificate, CertifiedBlock, Discard, FailedProposal
 from consensus.encoding import encode
 from consensus.errors import MalformedInput
 from consensus.hashing import tagged_hash
-from consensus.merkle import leaf_hash, verify_path
+from consensus.merkle import leaf_hash, merkle_root, verify_path
 from consensus.messages import (
     Commit,
     NewView,
     Prepare,
     PreparedCertificate,
     PrePrepareVote,
+    Proposal,
     ViewChange,
     Vote,
     pre_prepare_codec,
@@ -31,7 +32,7 @@ MOST_ACCEPTED: Final = 64
 KEPT: Final = 20_000
 """Judgements kept; beyond it all are made anew."""
 
-Judged: TypeAlias = Vote | ViewChange | NewView | PreparedCertificate
+Judged: TypeAlias = Vote | ViewChange | NewView | PreparedCertificate | Proposal
 
 
 class Proofs:
@@ -115,6 +116,8 @@ class Proofs:
         if known is not None:
             return known[1]
         match message:
+            case Proposal():
+                right = self._whole(message)
             case PreparedCertificate():
                 right = self._prepared(message)
             case ViewChange():
@@ -176,6 +179,20 @@ class Proofs:
             and len(signers) == len(message.view_changes)
             and len(self.counting(message)) >= self.quorum(message.height)
             and self._signed(message, content)
+        )
+
+    @staticmethod
+    def _whole(proposal: Proposal) -> bool:
+        """Whether the vote binds the header, and the header every other part (PROTOCOL 9.1)."""
+        header = proposal.header
+        references = [leaf_hash(reference) for reference in proposal.references]
+        removals = [leaf_hash(tagged_hash("discard", encode(item))) for item in proposal.discarded]
+        shown = b"" if proposal.last_commit is None else encode(proposal.last_commit)
+        return (
+            header.digest() == proposal.vote.digest
+            and merkle_root(references) == header.transactions_root
+            and tagged_hash("certificate", shown) == header.last_commit_hash
+            and merkle_root(removals) == header.discarded_root
         )
 
     def counting(self, message: NewView) -> tuple[ViewChange, ...]:
