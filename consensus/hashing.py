@@ -3,6 +3,7 @@
 ``H(tag, data) = SHA-256(len(tag) as one byte || tag || data)``; the tags are listed in docs/ANNEX.md.
 """
 
+import functools
 import hashlib
 from typing import Final
 
@@ -32,6 +33,9 @@ TAGS: Final = (
     "transaction.full",
 )
 
+KEYS_REMEMBERED: Final = 16_384
+"""As many as a chain may have members, about 4 MiB: every transaction is of keys that came before."""
+
 _PREFIXED = {tag: hashlib.sha256(bytes([len(tag)]) + tag.encode()) for tag in TAGS}
 
 
@@ -42,6 +46,7 @@ def tagged_hash(tag: str, data: bytes) -> bytes:
     return state.digest()
 
 
+@functools.lru_cache(maxsize=KEYS_REMEMBERED)
 def address_of(public_key: bytes) -> Address:
     """a_i: first 20 bytes of H(public key), PROTOCOL 1.3."""
     return tagged_hash("address", public_key)[:20]

@@ -4,7 +4,7 @@ Nothing here needs the state: keys travel with their signatures and must hash to
 """
 
 from collections.abc import Iterator
-from typing import TypeAlias, assert_never
+from typing import Final, TypeAlias, assert_never
 
 from consensus.encoding import encode
 from consensus.hashing import address_of
@@ -35,6 +35,8 @@ from contracts.transaction import (
 
 SignatureCheck: TypeAlias = tuple[bytes, bytes, bytes]
 """(public key, message, signature)."""
+_OF_SEVERAL_SIGNERS: Final = (TradeOpen, Issue, Redeem, Excuse)
+"""Payloads that more than the sender sign."""
 
 
 def reading_bytes(reading: Reading, chain_id: Digest) -> bytes:
@@ -92,7 +94,7 @@ def signer_fault(transaction: Transaction) -> str | None:
     if len(keys) > 1:
         if len(dict.fromkeys(keys)) != len(keys):
             return "a key signed twice"
-        if not isinstance(transaction.payload, TradeOpen | Issue | Redeem | Excuse):
+        if not isinstance(transaction.payload, _OF_SEVERAL_SIGNERS):
             return f"{len(keys)} signatures where one is asked for"
     return _payload_fault(transaction, keys)
 
@@ -101,7 +103,7 @@ def _payload_fault(transaction: Transaction, keys: list[PublicKey]) -> str | Non
     match transaction.payload:
         case TradeOpen() as opened:
             parties = sorted((opened.terms.seller, opened.terms.buyer))
-            if sorted(address_of(key) for key in keys) != parties:
+            if sorted([address_of(key) for key in keys]) != parties:
                 return "a trade_open carries exactly the signatures of its two parties"
         case Join() as join:
             if keys[0] != join.public_key:

@@ -316,23 +316,16 @@ PAYLOAD_TYPES: Final[dict[TransactionType, type[Payload]]] = {
 TYPE_OF: Final = {payload: kind for kind, payload in PAYLOAD_TYPES.items()}
 
 
-class Body(Wire, frozen=True):
-    """What is hashed for the id and signed by every signer (TRANSACTION_DOMAIN || encode(body))."""
-
-    chain_id: Digest
-    type: Unsigned
-    sender: Address
-    valid_from_ms: Unsigned
-    valid_until_ms: Unsigned
-    nonce: Unsigned
-    payload: msgspec.Raw
+Signatures: TypeAlias = Annotated[
+    tuple[Signature, ...], msgspec.Meta(min_length=1, max_length=MAX_SIGNATURES)
+]
 
 
 class SignedTransaction(Wire, frozen=True):
-    """The wire form; ``body`` stays raw so that its bytes are hashed and verified as they came."""
+    """The wire form around a body that was encoded, and perhaps signed, before."""
 
     body: msgspec.Raw
-    signatures: Annotated[tuple[Signature, ...], msgspec.Meta(min_length=1, max_length=MAX_SIGNATURES)]
+    signatures: Signatures
 
 
 class Transaction(Value, frozen=True):
@@ -355,33 +348,50 @@ class Transaction(Value, frozen=True):
     """TRANSACTION_DOMAIN || body, what each of ``signatures`` signs."""
 
 
-_envelope_codec: Final[Codec[SignedTransaction]] = Codec(SignedTransaction, MAX_TRANSACTION_BYTES)
-_body_codec: Final[Codec[Body]] = Codec(Body, MAX_TRANSACTION_BYTES)
-_payload_codecs: Final[dict[int, Codec[Payload]]] = {
-    int(kind): Codec(payload, MAX_TRANSACTION_BYTES) for kind, payload in PAYLOAD_TYPES.items()
+_AnyBody: TypeAlias = tuple[Digest, Unsigned, Address, Unsigned, Unsigned, Unsigned, msgspec.Raw]
+_Decoded: TypeAlias = tuple[tuple[Digest, int, Address, int, int, int, Payload], tuple[Signature, ...]]
+
+
+def _codec_of(payload: type[Payload]) -> Codec[_Decoded]:
+    """Decoder of a whole transaction with this payload: what is decoded at once is compared with its bytes once."""
+    body: object = tuple[Digest, Unsigned, Address, Unsigned, Unsigned, Unsigned, payload]  # type: ignore[valid-type]
+    return Codec(tuple[body, Signatures], MAX_TRANSACTION_BYTES)  # type: ignore[valid-type]
+
+
+_codecs: Final[dict[int, Codec[_Decoded]]] = {
+    int(kind): _codec_of(payload) for kind, payload in PAYLOAD_TYPES.items()
 }
+_any_codec: Final[Codec[tuple[_AnyBody, Signatures]]] = Codec(
+    tuple[_AnyBody, Signatures], MAX_TRANSACTION_BYTES
+)
+_BODY_OFFSET: Final = 1
+"""The body follows the header of an array of two."""
+_TYPE_OFFSET: Final = _BODY_OFFSET + 1 + 2 + 32
+"""The type follows the header of an array of seven, and the chain id with its own; a known type takes one byte."""
+_TYPES: Final = {int(kind): kind for kind in TransactionType}
 
 
 def decode_transaction(raw: bytes) -> Transaction:
     """The transaction in ``raw``; `MalformedInput` if it is not the canonical encoding of a known type (9.4)."""
-    envelope = _envelope_codec.decode(raw)
-    body_bytes = bytes(envelope.body)
-    body = _body_codec.decode(body_bytes)
-    codec = _payload_codecs.get(body.type)
+    codec = _codecs.get(raw[_TYPE_OFFSET]) if len(raw) > _TYPE_OFFSET else None
     if codec is None:
-        raise MalformedInput(f"unknown transaction type {body.type}")
+        (_, kind, *_), _ = _any_codec.decode(raw)
+        raise MalformedInput(f"unknown transaction type {kind}")
+    body, signatures = codec.decode(raw)
+    chain_id, kind, sender, valid_from_ms, valid_until_ms, _nonce, payload = body
+    body_bytes = raw[_BODY_OFFSET : len(raw) - len(encode(signatures))]
     return Transaction(
-        raw=raw,
-        id=tagged_hash("transaction.body", body_bytes),
-        reference=tagged_hash("transaction.full", raw),
-        chain_id=body.chain_id,
-        type=TransactionType(body.type),
-        sender=body.sender,
-        valid_from_ms=body.valid_from_ms,
-        valid_until_ms=body.valid_until_ms,
-        payload=codec.decode(bytes(body.payload)),
-        signatures=envelope.signatures,
-        signed_bytes=TRANSACTION_DOMAIN + body_bytes,
+        raw,
+        tagged_hash("transaction.body", body_bytes),
+        tagged_hash("transaction.full", raw),
+        chain_id,
+        _TYPES[kind],
+        sender,
+        valid_from_ms,
+        valid_until_ms,
+        payload,
+        signatures,
+        TRANSACTION_DOMAIN + body_bytes,
     )
 
 

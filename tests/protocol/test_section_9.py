@@ -283,6 +283,25 @@ def test_9_4_an_unknown_type_is_refused(kind: int) -> None:
         decode_transaction(encode(SignedTransaction(msgspec.Raw(body), signatures)))
 
 
+@pytest.mark.parametrize("count", [1, 15, 16, 18])
+def test_9_4_body_and_signatures_are_told_apart_however_many_signed(count: int) -> None:
+    """9.2, 9.4: the header of sixteen signatures is longer than that of fifteen; nothing else in a list is accepted."""
+    chain = Chain()
+    body = encode((chain.chain_id, 2, chain.members[0].address, 0, 1, 2, Leave()))
+    signatures = chain.transaction(chain.members[0], Leave()).signatures * count
+    decoded = decode_transaction(encode(SignedTransaction(msgspec.Raw(body), signatures)))
+    assert decoded.id == tagged_hash("transaction.body", body)
+    assert decoded.signed_bytes == b"cgpbft/transaction/1" + body
+    assert decoded.signatures == signatures
+    for longer in (
+        encode((msgspec.Raw(body), signatures, 0)),
+        encode(SignedTransaction(msgspec.Raw(body), signatures)) + b"\0",
+        encode((msgspec.Raw(body + b"\0"), signatures)),
+    ):
+        with pytest.raises(MalformedInput):
+            decode_transaction(longer)
+
+
 def test_9_4_a_payload_of_another_type_is_refused() -> None:
     """9.4: the type says how the payload is read."""
     chain = Chain()
