@@ -137,22 +137,26 @@ class Core:
         self.emit(Persist((*records, SentRecord(self.height.context.height, message))))
         self.emit(Send(message))
 
-    def fetch_block(self, digest: Digest, holders: tuple[PublicKey, ...]) -> None:
-        """Ask once for the block of ``digest``; the shell repeats until it is found."""
+    def fetch_block(self, digest: Digest, holders: tuple[PublicKey, ...]) -> bool:
+        """Ask once for the block of ``digest``, True the first time; the shell repeats until it is found."""
         height = self.height
         if digest in height.blocks or digest in height.fetching:
-            return
+            return False
         height.fetching[digest] = None
         others = tuple(key for key in holders if key != self.public_key)
         self.emit(FetchBlock(height.context.height, digest, others))
+        return True
 
-    def seek_block(self, digest: Digest, holders: tuple[PublicKey, ...]) -> None:
-        """Fetch a block that a certificate names; one whose transactions are being gathered gets a moment first."""
+    def seek_block(self, digest: Digest, holders: tuple[PublicKey, ...]) -> bool:
+        """Fetch a block that a certificate names; one whose transactions are being gathered gets a moment first.
+
+        True when it is asked for the first time.
+        """
         if self.height.is_gathering(digest) and not self.height.gathering_overdue:
             if GATHER not in self.timers:
                 self.set_timer(GATHER, self.parameters.view_timeout_ms // 4)
-            return
-        self.fetch_block(digest, holders)
+            return False
+        return self.fetch_block(digest, holders)
 
     # ------------------------------------------------------------------ timers
 

@@ -37,7 +37,8 @@ def decide(core: Core) -> bool:
         return False
     block = height.blocks.get(certificate.digest)
     if block is None:
-        core.seek_block(certificate.digest, tuple(item.signer for item in certificate.signatures))
+        if core.seek_block(certificate.digest, tuple(item.signer for item in certificate.signatures)):
+            core.trace("certificate-before-block")
         return False
     _check_against_ledger(core, block.header)
     signatures = signatures_of(certificate)

@@ -135,7 +135,8 @@ def _propose_again(core: Core) -> bool:
     digest = certificate.pre_prepare.digest
     block = height.blocks.get(digest)
     if block is None:
-        core.fetch_block(digest, tuple(item.signer for item in certificate.prepares))
+        if core.fetch_block(digest, tuple(item.signer for item in certificate.prepares)):
+            core.trace("body-missing")
         return False
     _pre_prepare(core, block, tuple(full_hash(item) for item in block.transactions))
     core.trace("proposed-again")

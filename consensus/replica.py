@@ -194,7 +194,10 @@ class Replica:
         if not standing.advance(core, context):
             return
         standing.complain(core)
-        for sender, message in core.next_height.take():
+        kept = core.next_height.take()
+        if kept:
+            core.trace("replayed", f"{len(kept)} messages")
+        for sender, message in kept:
             try:
                 self._receive(sender, message)
             except InvalidMessage as error:

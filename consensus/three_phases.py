@@ -42,6 +42,7 @@ def receive_proposal(core: Core, sender: PublicKey, proposal: Proposal) -> None:
         return
     if vote.view > height.entered_view:
         _keep_early(height, sender, proposal)
+        core.trace("kept-early")
         return
     if height.proposal is not None and height.proposal.vote.digest == vote.digest:
         return
