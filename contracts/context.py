@@ -62,9 +62,8 @@ class BlockContext:
 
     def take_events(self) -> tuple[Event, ...]:
         """Events since the last call, for one receipt."""
-        events = tuple(self._events)
-        self._events.clear()
-        return events
+        events, self._events = self._events, []
+        return tuple(events)
 
     def accuse(self, fault: Fault) -> None:
         """Note a fault for step 5 of PROTOCOL 6.11; order is that of charging."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from consensus.block import Block, Certificate, Header
+from consensus.encoding import encode
 from consensus.errors import fail, invariant
 from consensus.inputs import HeightContext
 from consensus.signing import Verifier
@@ -64,6 +65,8 @@ class BlockOutcome(Value, frozen=True):
 
     receipts: tuple[Receipt, ...]
     """One per transaction in block order, the block's own last (PROTOCOL 9.3)."""
+    receipt_bytes: tuple[bytes, ...]
+    """The same, encoded: what ``receipts_root`` is over."""
     receipts_root: Digest
     state_root: Digest
     changes: dict[bytes, bytes | None]
@@ -136,12 +139,12 @@ def apply_block(
     end_block(state, context)
     _keep_identifiers(state, context, [*transactions, *removed])
     receipts.append(Receipt(BLOCK_RECEIPT_ID, ReasonCode.OK, (), opening + context.take_events()))
-    kept = tuple(receipts)
-    root = receipts_root(kept)
+    encoded = tuple([encode(receipt) for receipt in receipts])
+    root = receipts_root(encoded)
     state.tip.put(SINGLETON, Tip(root))
     check_conservation(state, totals)
     changes, state_root = state.commit()
-    return BlockOutcome(kept, root, state_root, changes)
+    return BlockOutcome(tuple(receipts), encoded, root, state_root, changes)
 
 
 def height_context(

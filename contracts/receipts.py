@@ -7,7 +7,7 @@ and carries what no single transaction caused: faults, deadlines, credit, electi
 import enum
 from typing import Final, TypeAlias
 
-from consensus.encoding import Codec, encode
+from consensus.encoding import Codec
 from consensus.merkle import leaf_hash, merkle_root
 from consensus.types import ZERO_DIGEST, Address, Digest, PublicKey, Unsigned, Wire
 
@@ -351,6 +351,6 @@ BLOCK_RECEIPT_ID: Final = ZERO_DIGEST
 receipt_codec: Final[Codec[Receipt]] = Codec(Receipt, 4 * 1_048_576)
 
 
-def receipts_root(receipts: tuple[Receipt, ...]) -> Digest:
-    """Merkle root over the encoded receipts, the block's own last."""
-    return merkle_root([leaf_hash(encode(receipt)) for receipt in receipts])
+def receipts_root(encoded: tuple[bytes, ...]) -> Digest:
+    """Merkle root over receipts as encoded, the block's own last."""
+    return merkle_root([leaf_hash(receipt) for receipt in encoded])

@@ -42,7 +42,7 @@ state_proof_codec: Final[Codec[StateProof]] = Codec(StateProof, 8_388_608)
 
 
 def _bucket_hash(entries: Mapping[bytes, bytes]) -> Digest:
-    return tagged_hash("state.bucket", b"".join(key + entries[key] for key in sorted(entries)))
+    return tagged_hash("state.bucket", b"".join([key + entries[key] for key in sorted(entries)]))
 
 
 def _bucket_index(key_hash: bytes) -> int:
@@ -67,16 +67,17 @@ class StateTree:
     def update(self, changes: Mapping[bytes, bytes | None]) -> Digest:
         """Apply ``key -> value`` (None deletes) and return the new root."""
         touched: dict[int, None] = {}
+        buckets, bottom = self._buckets, self._levels[0]
         for key, value in changes.items():
             key_hash = tagged_hash("state.key", key)
             index = _bucket_index(key_hash)
             if value is None:
-                self._buckets[index].pop(key_hash, None)
+                buckets[index].pop(key_hash, None)
             else:
-                self._buckets[index][key_hash] = tagged_hash("state.leaf", value)
+                buckets[index][key_hash] = tagged_hash("state.leaf", value)
             touched[index] = None
         for index in touched:
-            self._levels[0][index] = _bucket_hash(self._buckets[index])
+            bottom[index] = _bucket_hash(buckets[index])
         for level in range(1, _LEVELS + 1):
             touched = dict.fromkeys(index // _FANOUT for index in touched)
             below = self._levels[level - 1]

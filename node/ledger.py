@@ -234,7 +234,7 @@ class Ledger:
         )
         rows[Prefix.BLOCK + key] = encoded
         rows[Prefix.HEADER + key] = encode(header_row)
-        rows[Prefix.RECEIPTS + key] = encode(tuple(encode(receipt) for receipt in outcome.receipts))
+        rows[Prefix.RECEIPTS + key] = encode(outcome.receipt_bytes)
         rows[HEAD_KEY] = encode(self._head_row(outcome.state_root, outcome.receipts_root))
         state_prefix = bytes(Prefix.STATE)
         for state_key, value in outcome.changes.items():

@@ -11,6 +11,7 @@ import msgspec
 from consensus.encoding import encode
 from consensus.types import Address, Digest
 from contracts.receipts import (
+    BalanceChanged,
     CreditChanged,
     CreditReason,
     DelegatesChanged,
@@ -87,6 +88,8 @@ class BlockIndexer:
 
     def _add_event(self, index: int, transaction_id: Digest | None, event: Event) -> None:
         match event:
+            case BalanceChanged():
+                pass  # the most frequent by far, and in no list
             case CreditChanged():
                 row = CreditRow(event.reason, event.delta, event.credit)
                 self.rows[Prefix.CREDIT + event.address + place(self._height, self._sequence)] = encode(row)

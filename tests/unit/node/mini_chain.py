@@ -106,7 +106,7 @@ class MiniChain:
             transactions_root=transactions_root([full_hash(raw) for raw in transactions]),
             last_commit_hash=last_commit_hash(last),
             discarded_root=discarded_root(()),
-            receipts_root=receipts_root(self.receipts[-1]),
+            receipts_root=receipts_root(tuple(encode(item) for item in self.receipts[-1])),
             state_root=self.state.tree.root,
             delegates_hash=current.hash(),
             next_delegates_hash=after.hash(),
