@@ -1,0 +1,1 @@
+"""The twelve checks, one a file, each O(n log n)."""
