@@ -42,6 +42,7 @@ RETRY_MS: Final = 1_000
 """Pause after a round in which no bootstrap could be reached."""
 MIN_ROUND_MS: Final = 100
 """A round takes at least this long: a bootstrap that answers long polls at once must not keep this node busy."""
+_RESTORE: Final = "restore it from a backup, or join anew with a new home"
 NOT_FOUNDING: Final = ("full", "not_a_founder")
 """Refusals of a registration after which a node joins later instead."""
 
@@ -77,12 +78,12 @@ def load_formed(home: Path, public_key: PublicKey, verifier: Verifier) -> Formed
     try:
         check_genesis(genesis, verifier)
     except InvalidGenesis as error:
-        raise FormationError(f"the genesis in {store.path} is not valid: {error}") from error
+        raise FormationError(f"the genesis in {store.path} is not valid: {error}; {_RESTORE}") from error
     pool = _Acknowledgements(genesis, verifier)
     forged = pool.add(collected)
     if forged or not pool.complete:
         raise FormationError(
-            f"{store.path} does not hold every founder's acknowledgement: {forged or 'some miss'}"
+            f"{store.path} does not hold every founder's acknowledgement: {forged or 'some miss'}; {_RESTORE}"
         )
     return _formed(genesis, pool, (), public_key)
 

@@ -1,11 +1,15 @@
-"""Keys on disk: PKCS #8 PEM files readable by their owner only, optionally encrypted by a passphrase."""
+"""Keys on disk: PKCS #8 PEM files readable by their owner only, optionally encrypted by a passphrase.
+
+PKCS #8 has no checksum, and every 32 bytes are somebody's private key: a rotten bit would make another key of it. So
+the public key stands before the PEM block, where readers skip text (RFC 7468), and is compared.
+"""
 
 import os
 import stat
 from pathlib import Path
 from typing import Final
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
@@ -17,6 +21,8 @@ from node.errors import KeyStoreError
 NODE_KEY_FILE: Final = "node.key"
 METER_KEY_FILE: Final = "meter.key"
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_LABEL: Final = b"Public-Key: "
+_PEM_BEGINS: Final = b"-----BEGIN "
 
 
 class KeyPair:
@@ -62,7 +68,7 @@ def write_key(path: Path, key: KeyPair, passphrase: str | None = None) -> None:
     except FileExistsError:
         raise KeyStoreError(f"{path} exists already: a key is never overwritten") from None
     with os.fdopen(descriptor, "wb") as file:
-        file.write(pem)
+        file.write(_preamble(key) + pem)
         file.flush()
         os.fsync(file.fileno())
     directory = os.open(path.parent, os.O_RDONLY)
@@ -88,8 +94,18 @@ def read_key(path: Path, passphrase: str | None = None) -> KeyPair:
     except TypeError as error:
         hint = "needs a passphrase" if passphrase is None else "is not encrypted, yet a passphrase was given"
         raise KeyStoreError(f"{path} {hint}: see --passphrase-file") from error
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, UnsupportedAlgorithm, InternalError) as error:
         raise KeyStoreError(f"{path} holds no readable key, or the passphrase is wrong") from error
     if not isinstance(private, Ed25519PrivateKey):
         raise KeyStoreError(f"{path} holds another kind of key than Ed25519")
-    return KeyPair(private.private_bytes_raw())
+    key = KeyPair(private.private_bytes_raw())
+    if not pem.startswith((_PEM_BEGINS, _preamble(key) + _PEM_BEGINS)):
+        raise KeyStoreError(
+            f"{path} is damaged: the key in it is not the one named in its first line; restore it from a backup"
+        )
+    return key
+
+
+def _preamble(key: KeyPair) -> bytes:
+    """The line before the PEM block; files made by other tools have none, and nothing to compare."""
+    return _LABEL + key.public_key.hex().encode() + b"\n"

@@ -90,3 +90,29 @@ def test_another_kind_of_key_is_told(tmp_path: Path) -> None:
 def test_a_missing_key_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(KeyStoreError, match="cgpbft init"):
         read_key(tmp_path / "none")
+
+
+@pytest.mark.parametrize("passphrase", [None, "open sesame"])
+def test_no_rotten_bit_makes_another_key(tmp_path: Path, passphrase: str | None) -> None:
+    path, key = tmp_path / "node.key", KeyPair(bytes(range(32)))
+    write_key(path, key, passphrase)
+    whole = path.read_bytes()
+    step = 8 if passphrase is None else 331  # deriving a key from a passphrase takes long
+    for place in range(0, len(whole) * 8, step):
+        bit = place // step % 8 if passphrase is None else place % 8
+        flipped = bytearray(whole)
+        flipped[place // 8] ^= 1 << bit
+        path.write_bytes(bytes(flipped))
+        seeds = {key.seed, None}
+        try:
+            found: bytes | None = read_key(path, passphrase).seed
+        except KeyStoreError as error:
+            found, seeds = None, {None} if str(path) in str(error) else set()
+        assert found in seeds
+
+
+def test_a_key_of_another_tool_needs_no_first_line(tmp_path: Path) -> None:
+    path, key = tmp_path / "node.key", KeyPair(bytes(range(32)))
+    write_key(path, key)
+    path.write_bytes(path.read_bytes().split(b"\n", 1)[1])
+    assert read_key(path).seed == key.seed
