@@ -32,7 +32,7 @@ SyncMessage: TypeAlias = BlocksRequest | BlocksResponse | Decided | StatusAnnoun
 class Synchronizer:
     """One node's following of the chain (PROTOCOL 6.12, 10.1, 10.2)."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its doors are tied together here
         self,
         *,
         links: Links,
@@ -43,10 +43,12 @@ class Synchronizer:
         tip: Callable[[], StatusAnnouncement],
         deliver: Callable[[DeliverBlock], None],
         on_caught_up: Callable[[bool], None],
+        tick_ms: int = TICK_MS,
     ) -> None:
         """``load_block`` gives a stored `CertifiedBlock`'s bytes by height, ``tip`` what to announce.
 
-        ``deliver`` gets the blocks in order and answers, then or later, by `decided` or `invalid`.
+        ``deliver`` gets the blocks in order and answers, then or later, by `decided` or `invalid`. The simulator
+        sets ``tick_ms``: with the protocol's usual timers of seconds it looks less often.
         """
         self._links = links
         self._scheduler = scheduler
@@ -56,6 +58,7 @@ class Synchronizer:
         self._tip = tip
         self._deliver = deliver
         self._on_caught_up = on_caught_up
+        self._tick_ms = tick_ms
         self._announced: StatusAnnouncement | None = None
         self._announced_ms = 0
         self._tick: Scheduled | None = None
@@ -163,7 +166,7 @@ class Synchronizer:
         if asked is not None:
             self._run(self._session.probe(asked, now_ms))
         self._announce(now_ms)
-        self._tick = self._scheduler.call_later_ms(TICK_MS, self._on_tick)
+        self._tick = self._scheduler.call_later_ms(self._tick_ms, self._on_tick)
 
     def _announce(self, now_ms: int) -> None:
         status = self._tip()

@@ -11,7 +11,16 @@ from typing import Final, Protocol
 
 import msgspec
 
-from consensus.block import Block, Certificate, CertifiedBlock, CommitSignature, Header, transactions_root
+from consensus.block import (
+    Block,
+    Certificate,
+    CertifiedBlock,
+    CommitSignature,
+    Header,
+    certified_block_codec,
+    transactions_root,
+)
+from consensus.encoding import encode
 from consensus.hashing import address_of
 from consensus.inputs import Instant
 from consensus.messages import (
@@ -29,7 +38,8 @@ from consensus.messages import (
 from consensus.signing import Signer
 from consensus.types import Digest
 from network.simulation.intruders import INTRUDERS
-from network.simulation.letters import GiveDecided, GiveHeight, Letter
+from network.simulation.letters import GiveHeight, Letter
+from network.wire import BlocksResponse, Decided, StatusAnnouncement
 
 SOON_US = 50_000
 
@@ -332,11 +342,26 @@ class Forger:
 
     def twist(self, liar: Liar, target: int, letter: Letter) -> Sequence[tuple[int, Letter]]:
         """A forged answer beside the true one or instead of it."""
-        if isinstance(letter, GiveDecided) and letter.blocks:
-            return [(0, GiveDecided(tuple(map(self._forged, letter.blocks))))]
-        if isinstance(letter, GiveHeight):
-            return [(0, GiveHeight(letter.height + self._rng.choice((-1, 0))))]
-        return [(0, letter)]
+        match letter:
+            case Decided(height=height, certified=certified):
+                return [(0, Decided(height, self._forged_bytes(certified)))]
+            case BlocksResponse(from_height=height, blocks=blocks):
+                return [(0, BlocksResponse(height, tuple(map(self._forged_bytes, blocks))))]
+            case StatusAnnouncement():
+                return [(0, self._boast(letter))]
+            case GiveHeight():
+                return [(0, self._rng.choice((letter, GiveHeight(0, bytes(32)))))]
+            case _:
+                return [(0, letter)]
+
+    def _boast(self, told: StatusAnnouncement) -> StatusAnnouncement:
+        height = told.height + self._rng.choice((0, 0, -1, 1, 3, 1_000, 2**60))
+        return StatusAnnouncement(max(0, height), told.block_hash, self._rng.choice((1, 1, told.height + 1)))
+
+    def _forged_bytes(self, true: bytes) -> bytes:
+        if self._rng.random() < 0.1:
+            return true[: len(true) // 2]
+        return encode(self._forged(certified_block_codec.decode(true)))
 
     def _forged(self, true: CertifiedBlock) -> CertifiedBlock:
         certificate = true.certificate

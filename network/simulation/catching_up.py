@@ -1,111 +1,184 @@
-"""Decided blocks on their way between nodes: to members without a seat, to who is late, to who lost its journal."""
+"""Following the chain: the shipped synchronizer between simulated doors (PROTOCOL 6.12, 10.1, 10.2)."""
 
-import random
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 
 from consensus.block import CertifiedBlock
-from consensus.effects import SendDecided
-from consensus.inputs import AbstainUntil, DecidedReceived, SyncState
-from consensus.types import Address, PublicKey
-from network.simulation.letters import AskDecided, AskHeight, GiveDecided
+from consensus.delegates import Delegate, DelegateSet
+from consensus.encoding import encode
+from consensus.inputs import DecidedReceived, SyncState
+from consensus.types import PublicKey
+from network.admission import BanList
+from network.dissemination import Dissemination
+from network.simulation.letters import SyncLetter
 from network.simulation.surroundings import Process
+from network.sync import SyncSession
+from network.sync_effects import DeliverBlock
+from network.synchronizer import Synchronizer
+from network.wire import ApplicationMessage, Decided, Role, StatusAnnouncement
 
-BLOCKS_PER_ANSWER = 8
-"""Decided blocks in one answer to a node that fell behind."""
-BLOCKS_AHEAD = 64
-"""Decided blocks kept until their turn comes."""
+TICK_MS = 1_000
+"""Four times the shipped one: with the protocol's usual timers of seconds nothing waits for it."""
+SILENT_INTERVALS = 3
+"""Empty-block intervals without news after which a member asks others than its delegate."""
+BAN_MS, BAN_MAX_MS = 10_000, 3_600_000
 
 
 class CatchingUp:
-    """Volatile; begins anew with each life of the process."""
+    """Volatile; begins anew with each life of the process. It is the synchronizer's `Links` as well."""
 
-    def __init__(self, process: Process, rng: random.Random) -> None:
+    def __init__(self, process: Process, replica_height: Callable[[], int | None]) -> None:
+        """``replica_height`` is that of the replica if it may take a decided block now, else None."""
         self._process = process
-        self._rng = rng
-        self._ahead: dict[int, CertifiedBlock] = {}
-        self._heights: dict[PublicKey, int] = {}
-        self.caught_up = True
-        """As the replica takes it at its start (PROTOCOL 10.2)."""
-
-    # ------------------------------------------------------------------ giving
-
-    def disseminate(self, certified: CertifiedBlock, own: Address) -> None:
-        """Members without a seat learn of decided blocks from a delegate (PROTOCOL 6.12)."""
-        around = self._process.around
-        delegates = around.timetable.term(certified.block.header.height).delegates
-        rank = delegates.position(own)
-        others = [member for member in around.members if delegates.position(member.address) is None]
-        for place, member in enumerate(others):
-            if place % len(delegates) == rank:
-                self._process.post(member.public_key, GiveDecided((certified,)))
-
-    def send(self, effect: SendDecided) -> None:
-        """Answer a late delegate's view-change (PROTOCOL 6.6)."""
-        disk = self._process.disk
-        if 0 < effect.height <= disk.height:
-            self._process.post(effect.to, GiveDecided((disk.blocks[effect.height - 1],)))
-
-    def answer(self, sender: PublicKey, asked: AskDecided) -> None:
-        """Give blocks from a height on; none says: I have no more than you."""
-        begin = asked.height - 1
-        blocks = tuple(self._process.disk.blocks[begin : begin + BLOCKS_PER_ANSWER])
-        self._process.post(sender, GiveDecided(blocks))
-
-    # ------------------------------------------------------------------ taking
+        self._replica_height = replica_height
+        self._connected: dict[PublicKey, None] = {}
+        self._bans = BanList(BAN_MS, BAN_MAX_MS)
+        self._deliveries: deque[CertifiedBlock] = deque()
+        self._told: tuple[DelegateSet, int] | None = None
+        around = process.around
+        silence_ms = SILENT_INTERVALS * around.parameters.empty_block_interval_ms
+        self.session = SyncSession(process.disk.height)
+        self._synchronizer = Synchronizer(
+            links=self,
+            scheduler=process,
+            session=self.session,
+            dissemination=Dissemination(process.member.public_key, silence_ms, process.now_ms()),
+            load_block=self._load,
+            tip=self._tip,
+            deliver=self._deliver,
+            on_caught_up=lambda caught_up: process.step(SyncState(process.at(), caught_up)),
+            tick_ms=TICK_MS,
+        )
 
     def begin(self) -> None:
-        """A process that starts takes itself as behind until a peer says otherwise."""
-        self._set_caught_up(False)
-        self.poll()
+        """A process that starts takes itself as behind until q delegates say otherwise."""
+        self._process.step(SyncState(self._process.at(), False))
+        self.tell_delegates()
+        self._synchronizer.start()
 
-    def poll(self) -> None:
-        """Ask one of the others for later blocks."""
-        self.ask((self._rng.choice(self._process.others),))
+    # ------------------------------------------------------------------ `network.links.Links`
 
-    def ask(self, holders: tuple[PublicKey, ...]) -> None:
-        """Ask for decided blocks from the next height on."""
-        for key in holders or self._process.others:
-            self._process.post(key, AskDecided(self._process.ledger.height + 1))
+    def send(self, public_key: PublicKey, message: ApplicationMessage) -> bool:
+        """To a connected peer."""
+        if public_key not in self._connected:
+            return False
+        self._process.post(public_key, message)  # type: ignore[arg-type]
+        return True
 
-    def take(self, blocks: tuple[CertifiedBlock, ...]) -> None:
-        """Blocks came in; the replica checks each in its turn."""
-        height = self._process.ledger.height
-        for certified in blocks:
-            if height < certified.block.header.height <= height + BLOCKS_AHEAD:
-                self._ahead[certified.block.header.height] = certified
-        if not blocks:
-            self._set_caught_up(True)
-        elif blocks[-1].block.header.height > height + 1:
-            self._set_caught_up(False)
-        self.go_on()
+    def broadcast(self, public_keys: Iterable[PublicKey], message: ApplicationMessage) -> int:
+        """To those of them that are connected."""
+        return sum(self.send(key, message) for key in public_keys)
+
+    def connected(self) -> tuple[PublicKey, ...]:
+        """Peers to whom a connection lives."""
+        return tuple(self._connected)
+
+    def role_of(self, public_key: PublicKey) -> Role | None:
+        """All are members."""
+        return Role.MEMBER if public_key in self._connected else None
+
+    def waiting_bytes(self, public_key: PublicKey) -> int:
+        """Simulated links are never full."""
+        del public_key
+        return 0
+
+    def punish(self, public_key: PublicKey, reason: str) -> None:
+        """Disconnect and ban for a while."""
+        process = self._process
+        process.around.world.punished(process, public_key, reason)
+        self._bans.ban(public_key, process.now_ms())
+        self.peer(public_key, False)
+
+    # ------------------------------------------------------------------ from the world
+
+    def peer(self, public_key: PublicKey, connected: bool) -> None:
+        """A connection came up or broke; one with a banned peer is not made before the ban is over."""
+        if not connected:
+            if self._connected.pop(public_key, True) is None:
+                self._synchronizer.on_peer(public_key, False)
+            return
+        banned_ms = self._bans.remaining_ms(public_key, self._process.now_ms())
+        if banned_ms:
+            self._process.call_later_ms(banned_ms + 1, lambda: self.peer(public_key, True))
+        elif public_key not in self._connected:
+            self._connected[public_key] = None
+            self._synchronizer.on_peer(public_key, True)
+
+    def take(self, sender: PublicKey, letter: SyncLetter) -> None:
+        """One of the four messages of following the chain."""
+        if sender in self._connected:
+            self._synchronizer.on_message(sender, letter)
+
+    # ------------------------------------------------------------------ from the replica
+
+    def fetch(self, height: int, holders: tuple[PublicKey, ...]) -> None:
+        """Somebody is ahead."""
+        self._synchronizer.fetch(height, holders)
+
+    def send_decided(self, height: int, to: PublicKey) -> None:
+        """Answer a late delegate's view-change (PROTOCOL 6.6)."""
+        data = self._load(height)
+        if data is not None:
+            self._process.post(to, Decided(height, data))
+
+    def decided(self, certified: CertifiedBlock) -> None:
+        """The ledger holds a block: hand it to the own group."""
+        self._synchronizer.decided(certified.block.header.height, encode(certified))
 
     def go_on(self) -> None:
-        """Hand the next block to the replica, or ask for more."""
-        following = self._ahead.pop(self._process.ledger.height + 1, None)
-        if following is not None:
-            self._process.step(DecidedReceived(self._process.at(), following))
-        elif not self.caught_up:
-            self.poll()
+        """Hand the replica what waits for its height."""
+        self.tell_delegates()
+        self._hand_over()
 
-    def _set_caught_up(self, caught_up: bool) -> None:
-        if caught_up != self.caught_up:
-            self.caught_up = caught_up
-            self._process.step(SyncState(self._process.at(), caught_up))
-
-    # ------------------------------------------------------------------ after the loss of a journal
-
-    def note_height(self, sender: PublicKey, height: int) -> None:
-        """A peer said which height is certified there."""
-        self._heights[sender] = height
-
-    def learn_height(self) -> None:
-        """Ask all until q of the other delegates have answered and their highest block is here (PROTOCOL 6.5)."""
+    def tell_delegates(self) -> None:
+        """Who decides the next height, and who is in the own group."""
         process = self._process
-        delegates = process.ledger.context().delegates
-        answered = [d for d in delegates if d.public_key in self._heights]
-        highest = max(self._heights.values(), default=0)
-        if len(answered) < delegates.quorum or process.ledger.height < highest:
-            for key in process.others:
-                process.post(key, AskHeight())
+        context = process.ledger.context()
+        if (context.delegates, context.epoch) == self._told:
             return
-        process.disk.lost = False
-        process.step(AbstainUntil(process.at(), max(highest, process.ledger.height)))
+        self._told = (context.delegates, context.epoch)
+        own = process.member
+        self._synchronizer.set_delegates(
+            tuple(delegate.public_key for delegate in context.delegates),
+            group_of(own, context.delegates, process.around.members),
+            own.public_key,
+            context.delegates.quorum,
+        )
+
+    # ------------------------------------------------------------------ inside
+
+    def _deliver(self, effect: DeliverBlock) -> None:
+        self._deliveries.append(effect.certified)
+        self._process.call_later_ms(0, self._hand_over)
+
+    def _hand_over(self) -> None:
+        process = self._process
+        while self._deliveries:
+            height = self._deliveries[0].block.header.height
+            ready = self._replica_height()
+            if height > process.disk.height and (ready is None or ready < height):
+                return  # the one below is on its way through disk and ledger
+            certified = self._deliveries.popleft()
+            if height <= process.disk.height or ready != height:
+                continue
+            process.step(DecidedReceived(process.at(), certified))
+            if self._replica_height() == height:
+                self._synchronizer.invalid(height, "its certificate or its parts are not what C(h) decided")
+
+    def _load(self, height: int) -> bytes | None:
+        certified = self._process.disk.read_block(height)
+        return None if certified is None else encode(certified)
+
+    def _tip(self) -> StatusAnnouncement:
+        ledger = self._process.ledger
+        return StatusAnnouncement(ledger.height, ledger.context().parent_hash, 1)
+
+
+def group_of(own: Delegate, delegates: DelegateSet, members: Sequence[Delegate]) -> tuple[PublicKey, ...]:
+    """Stand-in groups: members without a seat are dealt out to the delegates in turn."""
+    others = [member for member in members if delegates.position(member.address) is None]
+    rank = delegates.position(own.address)
+    if rank is None:
+        rank = others.index(own) % len(delegates) if own in others else 0
+    dealt = tuple(item.public_key for place, item in enumerate(others) if place % len(delegates) == rank)
+    return (delegates.ranking[rank].public_key, *dealt)

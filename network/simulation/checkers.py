@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 
 from consensus.block import Certificate, CertifiedBlock, full_hash
 from consensus.effects import Report, ReportProposal, Send
-from consensus.encoding import Codec, encode
+from consensus.encoding import Codec
 from consensus.merkle import leaf_hash, merkle_root
 from consensus.messages import (
     Commit,
@@ -95,8 +95,7 @@ class OneDigest:
         slot = (core.signer, core.epoch, core.height, core.view, type(core).__name__)
         known = self._signed.setdefault(slot, digest)
         demand(known == digest, f"S4: {node.index} signed two digests for {slot[1:]}")
-        encoded = encode(message)
-        demand(node.disk.ever_sent(encoded), f"6.5: {node.index} sent {slot[1:]} before it was durable")
+        demand(node.disk.ever_sent(message), f"6.5: {node.index} sent {slot[1:]} before it was durable")
         term = self._context.timetable.term(core.height)
         demand(
             core.epoch == term.epoch, f"6.5: {node.index} signed epoch {core.epoch} at height {core.height}"
@@ -322,6 +321,14 @@ class Checkers:
                 self.proofs.reported(effect)
             case _:
                 return
+
+    def punished(self, node: Holder, culprit: PublicKey, reason: str) -> None:
+        """A node banned a peer: no honest node sends what is banned for."""
+        both = node.member.public_key in self._context.honest and culprit in self._context.honest
+        demand(not both, f"10.1: {node.index} banned an honest peer: {reason}")
+
+    def memory(self, node: Holder) -> None:
+        """What a node holds is bounded."""
 
     def applied(self, node: Holder, certified: CertifiedBlock) -> None:
         """A node stored a decided block."""

@@ -1,11 +1,10 @@
 """A whole run: nodes, links, faults, load and checkers made from one seed; a phase of faults, then one of recovery."""
 
-import hashlib
 import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from typing import Final
 
 from consensus.block import CertifiedBlock
 from consensus.delegates import Delegate
@@ -14,13 +13,14 @@ from consensus.encoding import encode
 from consensus.hashing import address_of, tagged_hash
 from consensus.inputs import Input
 from consensus.messages import ConsensusMessage, message_codec
-from consensus.parameters import Parameters
-from consensus.types import Digest, PublicKey
+from consensus.types import PublicKey
 from network.simulation.agenda import Agenda
-from network.simulation.byzantine import MISCHIEF, Mischief, draw_mischief, twisted
+from network.simulation.byzantine import MISCHIEF, Mischief, twisted
 from network.simulation.checkers import Checkers, Context, Finding
 from network.simulation.clock import GENESIS_MS
-from network.simulation.faults import FaultPlanner, Planned
+from network.simulation.connections import Connections
+from network.simulation.disk import DiskFailed
+from network.simulation.faults import Fault, FaultPlanner, Planned, forgetful
 from network.simulation.intruders import Ears
 from network.simulation.keys import Ed25519Ring, KeyedHashRing, KeyRing
 from network.simulation.letters import Letter
@@ -28,79 +28,19 @@ from network.simulation.network import Network
 from network.simulation.node import SimulatedNode, Speed
 from network.simulation.obligations import Obligations
 from network.simulation.proofs import Proofs
+from network.simulation.record import Record
+from network.simulation.recovery import Recovery
+from network.simulation.scenario import LINKS, PARAMETERS, SECOND_US, TWINS, Scenario, draw
 from network.simulation.stand_ins import StandIns
 from network.simulation.surroundings import Holder, Surroundings
 from network.simulation.timetable import Timetable
 from network.simulation.workload import Workload, open_transaction
 
-SECOND_US = 1_000_000
+__all__ = ["PARAMETERS", "TWINS", "Outcome", "Scenario", "Simulation", "draw", "findings", "simulate"]
 
-PARAMETERS = Parameters(
-    run_ms=60_000,
-    planning_ms=20_000,
-    voting_ms=20_000,
-    missed_ms=20_000,
-    view_timeout_ms=500,
-    view_timeout_max_ms=4_000,
-    request_timeout_ms=700,
-    empty_block_interval_ms=500,
-    max_drift_ms=300,
-    slot_ms=1_000,
-    meter_deadline_ms=5_000,
-    max_block_transactions=16,
-    max_block_bytes=65_536,
-    allow_non_bft=True,
-)
-"""Demo speed: nothing here depends on absolute durations, only on how they compare."""
-
-
-TWINS = ("twins",)
-"""The mischief of a member that runs two honest nodes with one key: each signs what the other contradicts."""
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """What a run is like; `draw` makes one from a seed."""
-
-    seed: int
-    seats: int
-    spare_members: int
-    """Members without a seat at any given height."""
-    liars: tuple[tuple[str, ...], ...]
-    """Per Byzantine member the names of its mischief; `TWINS` are two nodes with one key."""
-    epoch_heights: int | None
-    """Length of an epoch; None for a delegate set that never changes."""
-    faults: int
-    fault_phase_us: int
-    transaction_interval_us: int
-    """Mean time between transactions; 0 for an idle chain."""
-    real_keys: bool = False
-    """Ed25519 instead of keyed hashes."""
-    encoded: bool = False
-    """Whether consensus messages travel as bytes, so that codecs take part."""
-
-
-def draw(seed: int, seats: int | None = None) -> Scenario:
-    """The scenario of a seed."""
-    rng = random.Random(f"{seed}/scenario")
-    chosen = seats or rng.choice((4, 4, 4, 5, 6, 7, 10))
-    most = (chosen - 1) // 3
-    liars = tuple(draw_mischief(rng) for _ in range(rng.choice((0, most, rng.randint(0, most)))))
-    if rng.random() < 0.25:
-        liars = (TWINS,) * len(liars)
-    changing = rng.random() < 0.5
-    return Scenario(
-        seed=seed,
-        seats=chosen,
-        spare_members=rng.randint(1, 3) if changing else rng.choice((0, 0, 1)),
-        liars=liars,
-        epoch_heights=rng.randint(5, 20) if changing else None,
-        faults=rng.randint(4, 16),
-        fault_phase_us=rng.randint(6, 14) * SECOND_US,
-        transaction_interval_us=rng.choice((0, 100_000, 300_000)),
-        real_keys=seed % 100 == 99,
-        encoded=seed % 10 == 9,
-    )
+MORE_FAULTS_US: Final = 20 * SECOND_US
+"""If too few faults found something to break, as many more are drawn for so much more time."""
+MEMORY_CHECK_US: Final = 5 * SECOND_US
 
 
 @dataclass
@@ -112,6 +52,8 @@ class Outcome:
     trace_hash: str = ""
     height: int = 0
     """Of the longest chain."""
+    faults: int = 0
+    """That broke something."""
     events: int = 0
     virtual_us: int = 0
     recovered_us: int = 0
@@ -129,12 +71,11 @@ class Simulation:
         self.scenario = scenario
         self.agenda = Agenda()
         self.outcome = Outcome(scenario)
-        self._keep_log = keep_log
-        self._hash = hashlib.blake2b(digest_size=16)
+        self.record = Record(self.agenda, keep=keep_log)
         self._failed: Exception | None = None
         self._keys: KeyRing = (Ed25519Ring if scenario.real_keys else KeyedHashRing)(scenario.seed)
         self._chain_id = tagged_hash("genesis", scenario.seed.to_bytes(16, "big"))
-        self.network = Network(self.agenda, self._rng("network"), self._deliver)
+        self.network = Network(self.agenda, self._rng("network"), self._deliver, LINKS[scenario.links])
         self._members = self._make_members()
         chosen = self._rng("liars").sample(self._members, len(scenario.liars))
         self._liars = {member.public_key: names for member, names in zip(chosen, scenario.liars, strict=True)}
@@ -145,16 +86,25 @@ class Simulation:
         self.nodes: list[SimulatedNode] = []
         self._mischief: dict[int, list[Mischief]] = {}
         self._make_nodes()
-        honest = frozenset(m.public_key for m in self._members) - frozenset(self._liars)
-        self.checkers = Checkers(
-            Context(self._chain_id, self._timetable, self._keys, honest, open_transaction)
+        self._connections = Connections(self.agenda, self._rng("connections"), self.network, self.nodes)
+        self._planner, self._plan = self._make_plan()
+        self._forgetful = {self.nodes[index].member.public_key: None for index in forgetful(self._plan)}
+        trusted = [node.member.public_key for node in self.honest]
+        context = Context(
+            self._chain_id,
+            self._timetable,
+            self._keys,
+            frozenset(key for key in trusted if key not in self._forgetful),
+            open_transaction,
         )
+        self.checkers = Checkers(context)
+        self._honest_keys = context.honest
         proofs = Proofs(self._chain_id, self._timetable, self._keys, lambda: self.checkers.decisions.chain)
         self._obligations = Obligations(proofs, PARAMETERS)
         self._workload = Workload(self._rng("workload"))
         self._load_rng = self._rng("load")
         self._loading = True
-        self._plan: list[Planned] = []
+        self._recovery: Recovery | None = None
 
     def _rng(self, name: str) -> random.Random:
         """A stream of its own for each concern, so that one more draw here does not change everything there."""
@@ -184,7 +134,7 @@ class Simulation:
             node = SimulatedNode(
                 index, member, self._keys.signer(f"member {owner}"), around, random.Random(rng.random())
             )
-            node.speed = Speed(rng.choice((0, 200, 2_000)), rng.choice((0, 500, 5_000)), rng.random() < 0.5)
+            node.speed = Speed(rng.choice((0, 200, 4_000)), rng.choice((0, 500, 20_000)), rng.random() < 0.5)
             self.nodes.append(node)
             self._of_key.setdefault(member.public_key, []).append(index)
             names = self._liars.get(member.public_key, ())
@@ -193,6 +143,20 @@ class Simulation:
                 for name in names
                 if names != TWINS
             ]
+
+    def _make_plan(self) -> tuple[FaultPlanner, list[Planned]]:
+        scenario = self.scenario
+        frail_count = (scenario.seats - 1) // 3 - len(scenario.liars)
+        rng = self._rng("faults")
+        upright = [node.index for node in self.honest]
+        planner = FaultPlanner(
+            rng,
+            self.nodes,
+            rng.sample(upright, max(0, frail_count)),
+            scenario.kinds,
+            PARAMETERS.max_drift_ms,
+        )
+        return planner, planner.plan(scenario.faults, 0, scenario.fault_phase_us)
 
     @property
     def honest(self) -> list[SimulatedNode]:
@@ -203,16 +167,16 @@ class Simulation:
 
     def post(self, node: Holder, to: PublicKey, letter: Letter) -> None:
         """Send a letter to every node that holds a key."""
+        mischief = self._mischief[node.index]
         for target in self._of_key.get(to, ()):
-            told = twisted(self._mischief[node.index], node, target, letter)
-            for delay_us, piece in told:
-                if delay_us:
-                    self.agenda.after(delay_us, partial(self.network.send, node.index, target, piece))
-                else:
-                    self.network.send(node.index, target, piece)
+            if not mischief:
+                self.network.send(node.index, target, letter)
+                continue
+            for delay_us, piece in twisted(mischief, node, target, letter):
+                self.agenda.call(delay_us, self.network.send, node.index, target, piece)
 
     def _deliver(self, source: int, target: int, letter: Letter) -> None:
-        self._note(f"{source}>{target} {type(letter).__name__}")
+        self.record.note("letter", source, target, type(letter).__name__)
         if self.scenario.encoded and isinstance(letter, ConsensusMessage):
             letter = message_codec.decode(encode(letter))
         for kind in self._mischief[target]:
@@ -222,46 +186,63 @@ class Simulation:
 
     def stepped(self, node: Holder, item: Input | None, effects: Sequence[Effect]) -> None:
         """A replica was stepped."""
-        if node.member.public_key not in self._liars:
+        if node.member.public_key in self._honest_keys:
             self._obligations.stepped(node, item, effects)
 
     def performed(self, node: Holder, effect: Effect) -> None:
         """An effect was carried out."""
-        if isinstance(effect, Trace):
+        if type(effect) is Trace:
             self.outcome.reached[effect.event] += 1
-            self._note(f"{node.index} {effect.event} {effect.height}/{effect.view} {effect.detail}")
-        else:
-            self._note(f"{node.index} {type(effect).__name__}")
+            self.record.note(effect.event, node.index, effect.height, effect.view, effect.detail)
+            return
+        self.record.note(type(effect).__name__, node.index)
         self.checkers.performed(node, effect)
 
     def applied(self, node: Holder, certified: CertifiedBlock) -> None:
         """A block was decided."""
         header = certified.block.header
-        self._note(f"{node.index} applies {header.height} {header.digest().hex()[:12]}")
-        if header.height == len(self.checkers.decisions.chain) + 1:
-            kind = (
-                "removals"
-                if certified.block.discarded
-                else "transactions"
-                if certified.block.transactions
-                else "empty"
-            )
-            self.outcome.reached[f"block: {kind}"] += 1
-            self.outcome.reached[f"decided in view {min(certified.certificate.view, 3)}"] += 1
+        self.record.note("applies", node.index, header.height, certified.certificate.digest)
+        first = header.height == len(self.checkers.decisions.chain) + 1
         self.checkers.applied(node, certified)
+        if first:
+            block = certified.block
+            kind = "removals" if block.discarded else "transactions" if block.transactions else "empty"
+            self.happened(node, f"block: {kind}")
+            self.happened(node, f"decided in view {min(certified.certificate.view, 3)}")
+        if self._recovery is not None:
+            self._recovery.applied(header.height)
 
     def broke(self, node: Holder, error: Exception) -> None:
         """A replica raised."""
-        self._note(f"{node.index} breaks: {error!r}")
-        if node.member.public_key not in self._liars:
+        self.record.note("breaks", node.index, repr(error))
+        key = node.member.public_key
+        if key in self._forgetful:
+            self.happened(node, "a node that forgot what it signed stopped")
+        elif key not in self._liars:
             self._failed = error
             raise error
 
-    def _note(self, text: str) -> None:
-        line = f"{self.agenda.now_us} {text}\n"
-        self._hash.update(line.encode())
-        if self._keep_log:
-            self.outcome.log.append(line)
+    def stopped(self, node: Holder, error: DiskFailed) -> None:
+        """A node stopped since its disk failed."""
+        self.record.note("disk fails", node.index, str(error))
+        self.happened(node, "stopped by its disk")
+
+    def punished(self, node: Holder, culprit: PublicKey, reason: str) -> None:
+        """A node banned a peer."""
+        self.record.note("bans", node.index, culprit, reason)
+        self.happened(node, "peer banned")
+        self.checkers.punished(node, culprit, reason)
+
+    def happened(self, node: Holder, event: str) -> None:
+        """Count something that the replica knows nothing of."""
+        self.record.note(event, node.index)
+        self.outcome.reached[event] += 1
+
+    def came_up(self, node: Holder, up: bool) -> None:
+        """A process began or ended."""
+        if not up:
+            self._connections.process_ended(node.index)
+        self._connections.look()
 
     # ------------------------------------------------------------------ a run
 
@@ -280,34 +261,48 @@ class Simulation:
         outcome.height = len(self.checkers.decisions.chain)
         outcome.events = self.agenda.done
         outcome.virtual_us = self.agenda.now_us
-        outcome.trace_hash = self._hash.hexdigest()
+        outcome.trace_hash = self.record.trace_hash()
+        outcome.log = self.record.lines()
         return outcome
 
     def _suffer(self) -> None:
         scenario = self.scenario
         for node in self.nodes:
             node.start()
-        frail_count = (scenario.seats - 1) // 3 - len(scenario.liars)
-        rng = self._rng("faults")
-        upright = [node.index for node in self.honest]
-        planner = FaultPlanner(rng, self.nodes, rng.sample(upright, max(0, frail_count)))
-        self._plan = planner.plan(scenario.faults, scenario.fault_phase_us)
-        for planned in self._plan:
-            self.agenda.after(planned.begins_us, partial(self._begin, planned))
-            self.agenda.after(planned.ends_us, partial(self._end, planned))
+        self._schedule(self._plan)
         self._load()
-        self.agenda.run(scenario.fault_phase_us, lambda: False)
+        self._check_memory()
+        self.agenda.run(scenario.fault_phase_us)
+        while self.outcome.faults < scenario.faults:
+            missing = scenario.faults - self.outcome.faults
+            more = self._planner.plan(missing, 0, MORE_FAULTS_US)
+            more = [item for item in more if not forgetful([item])]
+            self._schedule(more)
+            self._plan += more
+            self.agenda.run(self.agenda.now_us + MORE_FAULTS_US)
+
+    def _schedule(self, plan: Sequence[Planned]) -> None:
+        for planned in plan:
+            self.agenda.call(planned.begins_us, self._begin, planned)
+            self.agenda.call(planned.ends_us, self._end, planned)
 
     def _begin(self, planned: Planned) -> None:
         if self._plan:
-            self.outcome.reached[f"fault {type(planned.fault).__name__}"] += 1
-            self._note(f"begins {planned.fault}")
-            planned.fault.begin(self)
+            self.record.note("begins", str(planned.fault))
+            if planned.fault.begin(self):
+                self.struck(planned.fault)
+            self._connections.look()
+
+    def struck(self, fault: Fault) -> None:
+        """A fault broke something."""
+        self.outcome.faults += 1
+        self.outcome.reached[f"fault {type(fault).__name__}"] += 1
 
     def _end(self, planned: Planned) -> None:
         if self._plan:
-            self._note(f"ends {planned.fault}")
+            self.record.note("ends", str(planned.fault))
             planned.fault.end(self)
+            self._connections.look()
 
     def _load(self) -> None:
         """Transactions arrive at one node or at several, at random times."""
@@ -316,9 +311,14 @@ class Simulation:
             return
         rng = self._load_rng
         data = self._workload.next(GENESIS_MS + self.agenda.now_ms(), PARAMETERS.tx_window_ms)
-        for node in rng.sample(self.nodes, rng.choice((1, 1, len(self.nodes)))):
+        for node in rng.sample(self.nodes, rng.choice((1, 1, 1, 2))):
             node.submit(data)
-        self.agenda.after(rng.randint(1, 2 * mean_us), self._load)
+        self.agenda.call(rng.randint(1, 2 * mean_us), self._load)
+
+    def _check_memory(self) -> None:
+        for node in self.honest:
+            self.checkers.memory(node)
+        self.agenda.call(MEMORY_CHECK_US, self._check_memory)
 
     def _recover(self) -> None:
         """All faults end, liars go on; every honest node must come level and a new transaction must commit."""
@@ -326,38 +326,25 @@ class Simulation:
             planned.fault.end(self)
         self._plan = []
         self.network.heal_all()
-        self._loading = False
-        self._note("healed")
+        self.record.note("healed")
         for node in self.nodes:
             node.crash_when = None
             node.clock.correct()
+            node.disk.fail(False)
             node.resume()
             node.start()
-        begun_us = self.agenda.now_us
-        goal = len(self.checkers.decisions.chain) + 3
+        self._connections.look()
         probe = self._workload.probe(GENESIS_MS + self.agenda.now_ms(), PARAMETERS.tx_window_ms)
-        for node in self.honest:
-            node.submit(probe)
-        identity = open_transaction(probe).transaction_id
-        self.agenda.run(begun_us + self._bound_us(), partial(self._is_level, goal, identity))
-        self.outcome.recovered_us = self.agenda.now_us - begun_us
-        if not self._is_level(goal, identity):
-            heights = [node.ledger.height for node in self.honest]
-            committed = self.checkers.decisions.finished(identity)
-            raise Finding(
-                f"L1: {self._bound_us() // SECOND_US} s after all faults healed the honest nodes are at {heights}, "
-                f"expected {goal} of all; new transaction {'' if committed else 'not '}committed"
-            )
-
-    def _bound_us(self) -> int:
-        """L1: a view under way may run out at the longest timeout, and each liar may spoil one at two heights."""
-        views = 2 + 2 * len(self.scenario.liars)
-        return (views * PARAMETERS.view_timeout_max_ms + 3_000) * 1_000
-
-    def _is_level(self, goal: int, probe: Digest) -> bool:
-        return self.checkers.decisions.finished(probe) and all(
-            node.ledger.height >= goal for node in self.honest
+        self._recovery = Recovery(
+            self.scenario, PARAMETERS, self.agenda, self.checkers.decisions, self._to_recover(), probe
         )
+        self._recovery.run()
+        self.outcome.recovered_us = self._recovery.level_us
+        self._loading = False
+
+    def _to_recover(self) -> list[SimulatedNode]:
+        """Those that can: all but the liars, and but those that stopped because of what they had forgotten."""
+        return [node for node in self.honest if node.up]
 
 
 def simulate(scenario: Scenario, *, keep_log: bool = False) -> Outcome:

@@ -1,10 +1,12 @@
-"""What nodes of a simulation send one another beside consensus messages: the shell's requests and answers."""
+"""What nodes of a simulation send one another: consensus messages, the shipped messages of following the chain, and
+stand-ins for the shell's other requests and answers."""
 
 from typing import TypeAlias
 
-from consensus.block import Block, CertifiedBlock
+from consensus.block import Block
 from consensus.messages import ConsensusMessage
 from consensus.types import Digest, Value
+from network.wire import BlocksRequest, BlocksResponse, Decided, StatusAnnouncement
 
 
 class Relay(Value, frozen=True):
@@ -38,28 +40,18 @@ class GiveBlock(Value, frozen=True):
     block: Block
 
 
-class AskDecided(Value, frozen=True):
-    """Decided blocks are wanted from ``height`` on."""
-
-    height: int
-
-
-class GiveDecided(Value, frozen=True):
-    """Decided blocks with their certificates, ascending and without gaps."""
-
-    blocks: tuple[CertifiedBlock, ...]
-
-
 class AskHeight(Value, frozen=True):
     """Which height is certified at yours? (PROTOCOL 6.5, a lost journal)."""
 
 
 class GiveHeight(Value, frozen=True):
-    """The highest certified height of the sender."""
+    """The highest certified height of the sender, and its block's hash: believed once the asker holds that block."""
 
     height: int
+    block_hash: Digest
 
 
+SyncLetter: TypeAlias = BlocksRequest | BlocksResponse | Decided | StatusAnnouncement
 Letter: TypeAlias = (
     ConsensusMessage
     | Relay
@@ -67,8 +59,7 @@ Letter: TypeAlias = (
     | GiveTransactions
     | AskBlock
     | GiveBlock
-    | AskDecided
-    | GiveDecided
+    | SyncLetter
     | AskHeight
     | GiveHeight
 )

@@ -59,6 +59,8 @@ class Life:
     """One life of a process, as far as its replica was told and has answered."""
 
     height: int
+    floor: int = 0
+    """The highest height that its journal shows it voted at: below, everything was decided (PROTOCOL 6.5)."""
     view: int = 0
     """The highest view it signed a view-change for or entered."""
     entered: int = 0
@@ -142,6 +144,8 @@ class Obligations:
         for record in node.disk.journal():
             if not isinstance(record, AbstainRecord | ResumeRecord):
                 life.journal.setdefault(record.height, []).append(record)
+            if isinstance(record, SentRecord):
+                life.floor = max(life.floor, record.height)
         self._lives[node.index] = life
         self._remember(node, life)
         self._answer(node, life, None, at, effects)
@@ -252,9 +256,7 @@ class Obligations:
                 case Trace():
                     self._traces(node, life, effect, at)
                 case Decide():
-                    top = len(self._steps) - 1
-                    life.level = max(0, min(life.level + life.view, top) - 1)
-                    life.decided_wall_ms = at.wall_ms
+                    self._decides(node, life, effect, at)
                 case SetTimer():
                     self._sets(node, life, effect)
                 case CancelTimer():
@@ -270,6 +272,16 @@ class Obligations:
                 case _:
                     continue
         self._owes(node, life, effects)
+
+    def _decides(self, node: Holder, life: Life, effect: Decide, at: Instant) -> None:
+        """A height ends: with the own commit on record, and the timeout one step lower (PROTOCOL 6.4, 6.7)."""
+        signed = ("Commit", effect.certified.certificate.view) in life.own
+        demand(
+            signed or not self._may_sign(node, life),
+            f"6.4: {node.index} decides {life.height} without signing",
+        )
+        life.level = max(0, min(life.level + life.view, len(self._steps) - 1) - 1)
+        life.decided_wall_ms = at.wall_ms
 
     def _journals(self, life: Life, record: JournalRecord) -> None:
         if isinstance(record, BlockRecord):
@@ -299,6 +311,7 @@ class Obligations:
         silent = self._abstained.get(node.index, 0) >= life.height
         resumed = self._resumed.get(node.index)
         allowed = not silent or (resumed is not None and life.height >= resumed)
+        allowed = allowed and life.height >= life.floor
         return allowed and life.caught_up and node.member.public_key in self._proofs.seats(life.height)
 
     def _signs(

@@ -49,6 +49,7 @@ class Proofs:
         self._terms = terms
         self._keys = keys
         self._chain = chain
+        self._seats: dict[int, tuple[PublicKey, ...]] = {}
         self._judged: dict[int, tuple[Judged, bool]] = {}
         """By identity; the object is kept, so that no other can take its place."""
 
@@ -56,7 +57,11 @@ class Proofs:
 
     def seats(self, height: int) -> tuple[PublicKey, ...]:
         """Keys of C(height) in ranking order."""
-        return tuple(delegate.public_key for delegate in self._terms.term(height).delegates.ranking)
+        known = self._seats.get(height)
+        if known is None:
+            ranking = self._terms.term(height).delegates.ranking
+            known = self._seats[height] = tuple(delegate.public_key for delegate in ranking)
+        return known
 
     def faults(self, height: int) -> int:
         """f of PROTOCOL 6.2."""
@@ -151,10 +156,17 @@ class Proofs:
         return (
             self.holds(vote)
             and vote.signer == self.primary(vote.height, vote.view)
-            and len(set(signers)) == len(signers) >= self.quorum(vote.height) - 1
+            and len(signers) >= self.quorum(vote.height) - 1
+            and self._ordered(vote.height, signers)
             and vote.signer not in signers
             and all((p.height, p.epoch, p.view, p.digest) == place and self.holds(p) for p in prepares)
         )
+
+    def _ordered(self, height: int, signers: Sequence[PublicKey]) -> bool:
+        """Whether all hold seats and stand in ranking order, each once (PROTOCOL 9.1)."""
+        seats = self.seats(height)
+        ranks = [seats.index(signer) if signer in seats else -1 for signer in signers]
+        return ranks == sorted(set(ranks)) and -1 not in ranks
 
     def _view_change(self, message: ViewChange) -> bool:
         views = [item.view for item in message.accepted]
@@ -216,7 +228,7 @@ class Proofs:
         if (certificate.height, certificate.epoch) != (height, self._terms.term(height).epoch):
             return False
         signers = [item.signer for item in certificate.signatures]
-        if certificate.digest != digest or len(set(signers)) != len(signers):
+        if certificate.digest != digest or not self._ordered(height, signers):
             return False
         return len(signers) >= self.quorum(height) and all(
             self._signed(

@@ -4,11 +4,13 @@ from dataclasses import dataclass
 
 from consensus.block import Block, full_hash
 from consensus.effects import BuildBatch, CheckProposal, FetchBlock
+from consensus.encoding import encode
 from consensus.inputs import Batch, BlockFetched, ProposalChecked
 from consensus.types import Digest, PublicKey
 from network.simulation.doors import PoolDoor
-from network.simulation.letters import AskBlock, AskTransactions, GiveBlock, GiveDecided, GiveTransactions
+from network.simulation.letters import AskBlock, AskTransactions, GiveBlock, GiveTransactions
 from network.simulation.surroundings import Process
+from network.wire import Decided
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,11 @@ class Proposals:
         self._pool = pool
         self._gatherings: dict[Digest, Gathering] = {}
         self._wanted: dict[Digest, FetchBlock] = {}
+
+    @property
+    def pending(self) -> bool:
+        """Whether something is being gathered or looked for."""
+        return bool(self._gatherings or self._wanted)
 
     def end_height(self) -> None:
         """The height was decided."""
@@ -144,8 +151,9 @@ class Proposals:
     def answer_block(self, sender: PublicKey, asked: AskBlock) -> None:
         """Give an undecided block from the journal, or the decided one of its height."""
         disk = self._process.disk
-        if asked.height <= disk.height:
-            self._process.post(sender, GiveDecided((disk.blocks[asked.height - 1],)))
+        decided = disk.read_block(asked.height)
+        if decided is not None:
+            self._process.post(sender, Decided(asked.height, encode(decided)))
             return
         block = disk.find_block(asked.height, asked.digest)
         if block is not None:

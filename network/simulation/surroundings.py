@@ -1,6 +1,6 @@
 """What the parts of a simulated node share: the run around them, and the process they belong to."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,8 +11,8 @@ from consensus.inputs import Input, Instant
 from consensus.parameters import Parameters
 from consensus.signing import Signer, Verifier
 from consensus.types import Digest, PublicKey
-from network.simulation.agenda import Agenda
-from network.simulation.disk import Disk
+from network.simulation.agenda import Agenda, Appointment
+from network.simulation.disk import Disk, DiskFailed
 from network.simulation.doors import Doors, LedgerDoor, Terms
 from network.simulation.letters import Letter
 
@@ -58,6 +58,18 @@ class World(Protocol):
     def broke(self, node: Holder, error: Exception) -> None:
         """The replica raised: always a finding."""
 
+    def stopped(self, node: Holder, error: DiskFailed) -> None:
+        """The disk failed, so the process ended before it signed anything."""
+
+    def punished(self, node: Holder, culprit: PublicKey, reason: str) -> None:
+        """A peer sent what no honest node sends."""
+
+    def happened(self, node: Holder, event: str) -> None:
+        """Something worth counting that the replica knows nothing of."""
+
+    def came_up(self, node: Holder, up: bool) -> None:
+        """A process began or ended: connections follow."""
+
 
 @dataclass(frozen=True)
 class Surroundings:
@@ -74,16 +86,12 @@ class Surroundings:
     doors: Doors
 
 
-class Process(Protocol):
-    """One life of a node, as its parts see it: they die with it."""
+class Process(Holder, Protocol):
+    """One life of a node, as its parts see it: they die with it. It is a `network.scheduler.Scheduler` too."""
 
     @property
     def around(self) -> Surroundings:
         """The run."""
-
-    @property
-    def disk(self) -> Disk:
-        """What survives."""
 
     @property
     def ledger(self) -> LedgerDoor:
@@ -93,8 +101,11 @@ class Process(Protocol):
     def others(self) -> tuple[PublicKey, ...]:
         """All members but this one."""
 
-    def at(self) -> Instant:
-        """Both clocks now."""
+    def now_ms(self) -> int:
+        """Its monotonic clock."""
+
+    def call_later_ms(self, delay_ms: int, callback: Callable[[], None]) -> Appointment:
+        """Call back later in this life, by its own clock, after a pause if there is one."""
 
     def step(self, item: Input) -> None:
         """Hand an input to the replica and queue its effects."""
