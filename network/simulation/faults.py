@@ -426,6 +426,7 @@ class FaultPlanner:
             "isolate": self._isolate,
             "one way": self._one_way,
             "lose kind": self._lose_kind,
+            "starve": self._starve,
             "bad links": lambda: BadLinks(Impairment(*self._all_links(), self._quality())),
             "bad directions": lambda: BadLinks(Impairment(self._some(), self._some(), self._quality())),
             "clog": lambda: ClogLinks(Clog(self._some(), self._some())),
@@ -500,6 +501,12 @@ class FaultPlanner:
         self._rng.shuffle(indices)
         split = self._rng.randint(1, len(indices) - 1)
         return CutLinks((Cut(tuple(indices[:split]), tuple(indices[split:])),))
+
+    def _starve(self) -> Fault:
+        """No view prepares, or none decides, anywhere: several fail in a row, which is what removal needs (6.10)."""
+        everybody = tuple(self._everybody)
+        kinds = self._rng.choice((("Prepare",), ("Prepare", "Commit")))
+        return CutLinks((Cut(everybody, everybody, kinds),))
 
     def _lose_kind(self) -> Fault:
         kinds = self._rng.choice(CUT_KINDS)

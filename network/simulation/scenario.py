@@ -34,6 +34,7 @@ FAULT_KINDS: Final = (
     "isolate",
     "one way",
     "lose kind",
+    "starve",
     "bad links",
     "bad directions",
     "clog",
