@@ -20,7 +20,7 @@ from network.simulation.checkers import Checkers, Context, Finding
 from network.simulation.clock import GENESIS_MS
 from network.simulation.connections import Connections
 from network.simulation.disk import DiskFailed
-from network.simulation.faults import Fault, FaultPlanner, Planned, forgetful
+from network.simulation.faults import Fault, FaultPlanner, Pause, Planned, forgetful
 from network.simulation.intruders import Ears
 from network.simulation.keys import Ed25519Ring, KeyedHashRing, KeyRing
 from network.simulation.letters import Letter
@@ -28,6 +28,7 @@ from network.simulation.network import Network
 from network.simulation.node import SimulatedNode, Speed
 from network.simulation.obligations import Obligations
 from network.simulation.proofs import Proofs
+from network.simulation.reachability import Witness
 from network.simulation.record import Record
 from network.simulation.recovery import Recovery
 from network.simulation.scenario import LINKS, PARAMETERS, SECOND_US, TWINS, Scenario, draw
@@ -101,6 +102,7 @@ class Simulation:
         self._honest_keys = context.honest
         proofs = Proofs(self._chain_id, self._timetable, self._keys, lambda: self.checkers.decisions.chain)
         self._obligations = Obligations(proofs, PARAMETERS)
+        self._witness = Witness(self.outcome.reached, self._timetable)
         self._workload = Workload(self._rng("workload"))
         self._load_rng = self._rng("load")
         self._loading = True
@@ -188,9 +190,12 @@ class Simulation:
         """A replica was stepped."""
         if node.member.public_key in self._honest_keys:
             self._obligations.stepped(node, item, effects)
+            self._witness.stepped(item, effects)
 
     def performed(self, node: Holder, effect: Effect) -> None:
         """An effect was carried out."""
+        if node.member.public_key in self._honest_keys:
+            self._witness.performed(node, effect)
         if type(effect) is Trace:
             self.outcome.reached[effect.event] += 1
             self.record.note(effect.event, node.index, effect.height, effect.view, effect.detail)
@@ -209,6 +214,9 @@ class Simulation:
             kind = "removals" if block.discarded else "transactions" if block.transactions else "empty"
             self.happened(node, f"block: {kind}")
             self.happened(node, f"decided in view {min(certified.certificate.view, 3)}")
+        replica = self.nodes[node.index].replica
+        if replica is not None and node.member.public_key in self._honest_keys:
+            self._witness.applied(certified, replica.view)
         if self._recovery is not None:
             self._recovery.applied(header.height)
 
@@ -301,8 +309,15 @@ class Simulation:
     def _end(self, planned: Planned) -> None:
         if self._plan:
             self.record.note("ends", str(planned.fault))
+            if isinstance(planned.fault, Pause):
+                self._wakes(self.nodes[planned.fault.node])
             planned.fault.end(self)
             self._connections.look()
+
+    def _wakes(self, node: SimulatedNode) -> None:
+        others = [other.replica for other in self.honest if other is not node and other.replica is not None]
+        if node.paused and node.replica is not None:
+            self._witness.woke(node.replica, others)
 
     def _load(self) -> None:
         """Transactions arrive at one node or at several, at random times."""
