@@ -124,6 +124,8 @@ class Mempool:
         """By reference: on the way in. By id would let bad signature bytes hold the place of good ones."""
         self._by_second: dict[int, dict[Digest, Entry]] = {}
         """Entries by ``valid_until`` in whole seconds."""
+        self._by_opening: dict[int, dict[Digest, Entry]] = {}
+        """Entries by ``valid_from`` in whole seconds."""
         self._swept_second: int | None = None
         self._expired: dict[Digest, None] = {}
         self._gone: dict[Digest, None] = {}
@@ -155,6 +157,8 @@ class Mempool:
         self._by_reference[transaction.reference] = entry
         second = transaction.valid_until_ms // 1_000
         self._by_second.setdefault(second, {})[transaction.id] = entry
+        opening = transaction.valid_from_ms // 1_000
+        self._by_opening.setdefault(opening, {})[transaction.id] = entry
         if self._swept_second is not None:
             # Its window may have passed while its signatures were checked.
             self._swept_second = min(self._swept_second, second)
@@ -204,6 +208,22 @@ class Mempool:
         """All waiting entries, priority first, each class in order of arrival."""
         yield from self._priority.entries.values()
         yield from self._ordinary.entries.values()
+
+    def includable(self, time_ms: int) -> int:
+        """How many entries a block of header time ``time_ms`` may hold: only these wait for it (PROTOCOL 6.7, 9.2)."""
+        second = time_ms // 1_000
+        outside = 0
+        for passed, entries in self._by_second.items():
+            if passed < second:
+                outside += len(entries)
+        for opening, entries in self._by_opening.items():
+            if opening > second:
+                outside += len(entries)
+        for entry in self._by_second.get(second, {}).values():
+            outside += entry.transaction.valid_until_ms < time_ms
+        for entry in self._by_opening.get(second, {}).values():
+            outside += entry.transaction.valid_from_ms > time_ms
+        return len(self._by_reference) - outside
 
     def oldest_received_ms(self) -> int | None:
         """When the oldest waiting entry arrived; None if nothing waits."""
@@ -313,14 +333,18 @@ class Mempool:
         room.vacate(entry)
         del self._by_reference[transaction.reference]
         self._gone[transaction.reference] = None
-        second = transaction.valid_until_ms // 1_000
-        bucket = self._by_second[second]
-        del bucket[transaction.id]
-        if not bucket:
-            del self._by_second[second]
+        _take_out(self._by_second, transaction.valid_until_ms // 1_000, transaction.id)
+        _take_out(self._by_opening, transaction.valid_from_ms // 1_000, transaction.id)
 
     def _room(self, entry: Entry) -> _Room:
         return self._priority if entry.priority else self._ordinary
+
+
+def _take_out(buckets: dict[int, dict[Digest, Entry]], second: int, transaction_id: Digest) -> None:
+    bucket = buckets[second]
+    del bucket[transaction_id]
+    if not bucket:
+        del buckets[second]
 
 
 def _pool_entry(entry: Entry) -> PoolEntry:

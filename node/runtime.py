@@ -89,6 +89,8 @@ TRACES_KEPT: Final = 256
 """Newest traces, for the status page and the dump of a failure."""
 MAX_WAITERS: Final = 10_000
 """Clients that wait for a transaction's end at a time; more are answered at once with the present state."""
+WINDOWS_MS: Final = 100
+"""How often windows of waiting transactions are looked at: a fifth of the shortest usual view timeout."""
 SILENT_INTERVALS: Final = 3
 """A member asks others after so many empty-block intervals without a block (PROTOCOL 6.12)."""
 
@@ -230,6 +232,7 @@ class Runtime:
         if self._abstain_height < 0:
             self.abstention.begin()
         self._timers.every(ASK_MS, self.abstention.tick)
+        self._timers.every(WINDOWS_MS, self._look_at_windows)
 
     async def close(self) -> None:
         """Stop timers and threads, say goodbye to peers, close journal and ledger."""
@@ -379,6 +382,10 @@ class Runtime:
                 frozenset(effect.excluded),
             )
         )
+        if not transactions:
+            self._waiting_told = (
+                0  # what the replica makes of an empty batch: the next arrival has to be told
+            )
         raws = tuple(transaction.raw for transaction in transactions)
         self._batch = (raws, transactions)
         references = tuple(transaction.reference for transaction in transactions)
@@ -491,15 +498,20 @@ class Runtime:
     def _pool_admitted(self, waiting_before: int) -> None:
         """The first transaction wakes the replica, and a block's worth tells it not to wait any longer (6.9)."""
         full = self.ledger.genesis.parameters.max_block_transactions
-        if waiting_before == 0 or self._waiting_told < full <= len(self.pool):
+        if waiting_before == 0 or self._waiting_told == 0 or self._waiting_told < full <= len(self.pool):
             self._tell_pool()
 
     def _tell_pool(self) -> None:
-        waiting = len(self.pool)
+        waiting = self.pool.includable(max(self.clock.now().wall_ms, self.ledger.time_ms + 1))
         if waiting == 0 and self._waiting_told == 0:
             return
         self._waiting_told = waiting
         self.post(PoolChanged, waiting, self.pool.oldest_received_ms())
+
+    def _look_at_windows(self) -> None:
+        """Transactions begin and cease to be includable as time goes by; the primary has nothing else to propose."""
+        if len(self.pool) or self._waiting_told:
+            self._tell_pool()
 
     def _check_transaction(self, verifier: Verifier) -> Callable[[Transaction], None]:
         chain_id, parameters = self.ledger.chain_id, self.ledger.genesis.parameters

@@ -1,5 +1,5 @@
 # mypy: disable-error-code="explicit-override"
-"""The pool of real transactions: ballots, heartbeats and evidence first; where there is state the shipped rules judge."""
+"""The pool of real transactions: ballots, heartbeats and evidence first; where there is state its rules judge too."""
 
 from collections.abc import Iterable
 

@@ -50,6 +50,28 @@ def ids(items: list[Transaction]) -> list[bytes]:
     return [item.id for item in items]
 
 
+def test_only_what_a_block_of_this_time_may_hold_counts_as_waiting() -> None:
+    """6.7, 9.2: else a transaction whose window is not open, or over, charges an honest primary with a failed view."""
+    target = pool()
+    windows = (
+        (0, 60_000),
+        (1_500, 60_000),
+        (1_501, 60_000),
+        (0, 1_499),
+        (0, 1_500),
+        (2_000, 3_000),
+        (0, 900),
+    )
+    for nonce, window in enumerate(windows):
+        put(target, transaction(nonce, window=window))
+    for time_ms in (0, 900, 901, 1_499, 1_500, 1_501, 2_000, 3_001, 60_000, 60_001):
+        assert target.includable(time_ms) == len(target.batch(time_ms, 100, 10**6, ())), time_ms
+    target.decided([], 2_500)
+    assert target.includable(2_500) == len(target.batch(2_500, 100, 10**6, ())) == 4
+    target.decided([entry.transaction.id for entry in list(target.entries())], 2_501)
+    assert target.includable(2_501) == 0
+
+
 def test_batch_is_first_come_first_served() -> None:
     target = pool()
     items = [transaction(n) for n in range(10)]
