@@ -1,6 +1,5 @@
 """A whole-system run: shipped replicas and the shipped engine, members that come and go, trade, vote and fail."""
 
-import hashlib
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -22,12 +21,15 @@ from network.simulation.agenda import Agenda
 from network.simulation.byzantine import MISCHIEF, Mischief, twisted
 from network.simulation.checkers import Checkers, Context, Finding, demand
 from network.simulation.clock import GENESIS_MS
-from network.simulation.disk import Disk
+from network.simulation.connections import Connections
+from network.simulation.disk import Disk, DiskFailed
 from network.simulation.doors import LedgerDoor, PoolDoor
+from network.simulation.intruders import Ears
 from network.simulation.keys import Ed25519Ring, KeyedHashRing, KeyRing
 from network.simulation.letters import Letter
 from network.simulation.network import Network
 from network.simulation.node import SimulatedNode, Speed
+from network.simulation.record import Record
 from network.simulation.surroundings import Holder, Surroundings
 from network.simulation.system import events
 from network.simulation.system.books import Books
@@ -83,8 +85,7 @@ class SystemRun:
         self.scenario = scenario
         self.agenda = Agenda()
         self.outcome = Outcome(scenario)
-        self._keep_log = keep_log
-        self._hash = hashlib.blake2b(digest_size=16)
+        self.record = Record(self.agenda, keep=keep_log)
         self._failed: Exception | None = None
         ring: KeyRing = (Ed25519Ring if scenario.real_keys else KeyedHashRing)(scenario.seed)
         admission = Admission.INVITED if scenario.invited else Admission.OPEN
@@ -102,6 +103,7 @@ class SystemRun:
         self._wants_in: set[int] = set(range(scenario.founders))
         self._returning: set[bytes] = set()
         self._make_nodes()
+        self._connections = Connections(self.agenda, self._rng("connections"), self.network, self.nodes)
         honest = frozenset(p.public_key for p in self.cast.players if p.index != self._liar)
         self.checkers = Checkers(Context(self.cast.chain_id, self.shared, ring, honest, self.opening))
         self.books = Books(self.cast.genesis)
@@ -197,9 +199,13 @@ class SystemRun:
             self.network.send(node.index, target, letter)
             return
         for delay_us, piece in twisted(mischief, self.nodes[node.index], target, letter):
-            self.agenda.after(delay_us, partial(self.network.send, node.index, target, piece))
+            self.agenda.call(delay_us, self.network.send, node.index, target, piece)
 
     def _deliver(self, source: int, target: int, letter: Letter) -> None:
+        self.record.note("letter", source, target, type(letter).__name__)
+        for kind in self._mischief[target]:
+            if isinstance(kind, Ears):
+                kind.hear(letter)
         self.nodes[target].deliver(self.nodes[source].member.public_key, letter)
 
     def performed(self, node: Holder, effect: Effect) -> None:
@@ -207,7 +213,7 @@ class SystemRun:
         match effect:
             case Trace():
                 self.outcome.reached[effect.event] += 1
-                self._note(f"{node.index} {effect.event} {effect.height}/{effect.view} {effect.detail}")
+                self.record.note(effect.event, node.index, effect.height, effect.view, effect.detail)
             case Send(message=Commit() as commit) if commit.signer == node.member.public_key:
                 self._duties_of(self.nodes[node.index]).committed(commit)
             case Report() | ReportProposal():
@@ -221,14 +227,27 @@ class SystemRun:
 
     def happened(self, node: Holder, event: str) -> None:
         """Something worth a count."""
+        self.record.note(event, node.index)
         self.outcome.reached[event] += 1
+
+    def stopped(self, node: Holder, error: DiskFailed) -> None:
+        """A disk failed."""
+        self.record.note("disk fails", node.index, str(error))
+
+    def punished(self, node: Holder, culprit: PublicKey, reason: str) -> None:
+        """A node banned a peer."""
+        self.record.note("bans", node.index, culprit, reason)
+        self.checkers.punished(node, culprit, reason)
 
     def came_up(self, node: Holder, up: bool) -> None:
         """A process began or ended."""
+        if not up:
+            self._connections.process_ended(node.index)
+        self._connections.look()
 
     def broke(self, node: Holder, error: Exception) -> None:
         """A replica raised."""
-        self._note(f"{node.index} breaks: {error!r}")
+        self.record.note("breaks", node.index, repr(error))
         if node.index != self._liar:
             self._failed = error
             raise error
@@ -236,7 +255,7 @@ class SystemRun:
     def applied(self, node: Holder, certified: CertifiedBlock) -> None:
         """A block was decided and executed."""
         header = certified.block.header
-        self._note(f"{node.index} applies {header.height} {header.digest().hex()[:12]}")
+        self.record.note("applies", node.index, header.height, certified.certificate.digest)
         first = header.height == len(self.checkers.decisions.chain) + 1
         if first and node.index != self._liar:
             self._decided(certified)
@@ -244,13 +263,7 @@ class SystemRun:
         held = self.nodes[node.index]
         if isinstance(held.ledger, OwnLedger):
             self.outcome.reached["block executed by own state"] += 1
-        self.agenda.after(held.speed.execute_us + 1, partial(self._look, held))
-
-    def _note(self, text: str) -> None:
-        line = f"{self.agenda.now_us} {text}\n"
-        self._hash.update(line.encode())
-        if self._keep_log:
-            self.outcome.log.append(line)
+        self.agenda.call(held.speed.execute_us + 1, self._look, held)
 
     # ------------------------------------------------------------------ duties
 
@@ -384,22 +397,24 @@ class SystemRun:
 
     def _begin_trouble(self, delay_us: int) -> None:
         trouble = draw_trouble(self._trouble_rng, self, self._frail)
-        self.agenda.after(delay_us, partial(self._start_trouble, trouble))
+        self.agenda.call(delay_us, self._start_trouble, trouble)
 
     def _start_trouble(self, trouble: Trouble) -> None:
         if not self._active:
             return
         self._troubles.append(trouble)
         self.outcome.reached[f"fault {trouble.name}"] += 1
-        self._note(f"begins {trouble.name} {trouble.about}")
+        self.record.note(f"begins {trouble.name}", trouble.about)
         trouble.begin()
-        self.agenda.after(trouble.lasts_us, partial(self._end_trouble, trouble))
+        self._connections.look()
+        self.agenda.call(trouble.lasts_us, self._end_trouble, trouble)
 
     def _end_trouble(self, trouble: Trouble) -> None:
         if trouble in self._troubles:
             self._troubles.remove(trouble)
-            self._note(f"ends {trouble.name} {trouble.about}")
+            self.record.note(f"ends {trouble.name}", trouble.about)
             trouble.end()
+            self._connections.look()
             self._disturbed_us = self.agenda.now_us
 
     # ------------------------------------------------------------------ members come and go
@@ -443,12 +458,12 @@ class SystemRun:
         if not mean_us or not self._active:
             return
         self._traders.act(self.shared.state, self._true_ms())
-        self.agenda.after(self._load_rng.randint(1, 2 * mean_us), self._load)
+        self.agenda.call(self._load_rng.randint(1, 2 * mean_us), self._load)
 
     def _read_meters(self) -> None:
         if self.scenario.load_us and self._active:
             self._traders.report(self.shared.state, self._true_ms())
-            self.agenda.after(READINGS_US, self._read_meters)
+            self.agenda.call(READINGS_US, self._read_meters)
 
     # ------------------------------------------------------------------ a run
 
@@ -468,7 +483,8 @@ class SystemRun:
         outcome.height = len(self.checkers.decisions.chain)
         outcome.events = self.agenda.done
         outcome.virtual_us = self.agenda.now_us
-        outcome.trace_hash = self._hash.hexdigest()
+        outcome.trace_hash = self.record.trace_hash()
+        outcome.log = self.record.lines()
         return outcome
 
     def _live(self) -> None:
@@ -491,7 +507,7 @@ class SystemRun:
         for trouble in list(self._troubles):
             self._end_trouble(trouble)
         self.network.heal_all()
-        self._note("healed")
+        self.record.note("healed")
         for node in self.nodes:
             node.crash_when = None
             node.clock.correct()
