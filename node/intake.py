@@ -145,7 +145,7 @@ class Intake:
     def _decided_state(self, transaction_id: Digest, location: Location) -> TransactionState:
         if location.discarded:
             return TransactionState.DISCARDED
-        receipt = self._ledger.receipts(location.height)[location.index]
+        receipt = self._ledger.receipt(location.height, location.index)
         return TransactionState.REJECTED if receipt.code else TransactionState.COMMITTED
 
     def _is_past(self, transaction: Transaction) -> bool:

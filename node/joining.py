@@ -77,7 +77,7 @@ class Joining:
     def _follow(self, join: Join) -> None:
         location = None if self._sent is None else self._ledger.locate(self._sent)
         if location is not None and not location.discarded:
-            self._end(self._ledger.receipts(location.height)[location.index].code)
+            self._end(self._ledger.receipt(location.height, location.index).code)
             return
         self._sent = self._submit(join)
         if self._sent is not None:

@@ -63,6 +63,15 @@ class AppliedBlock(Value, frozen=True):
     receipts: tuple[Receipt, ...]
 
 
+class _Newest(Value, frozen=True):
+    """The last block as it was applied: what most readers ask for is not read and decoded again for each."""
+
+    height: int
+    certified: CertifiedBlock
+    receipts: tuple[Receipt, ...]
+    receipt_bytes: tuple[bytes, ...]
+
+
 class Ledger:
     """One chain's ledger on one store."""
 
@@ -79,6 +88,7 @@ class Ledger:
         self.certificate: Certificate | None = None
         self.block_hash: Digest = self.chain_id
         self.height = 0
+        self._newest: _Newest | None = None
         self.state: State
         head = store.get(HEAD_KEY)
         if head is None:
@@ -186,6 +196,7 @@ class Ledger:
             encoded = encode(certified)
         discarded = tuple(item.transaction_id for item in block.discarded)
         self.store.write(self._rows(block, encoded, transactions, discarded, outcome))
+        self._newest = _Newest(self.height, certified, outcome.receipts, outcome.receipt_bytes)
         self.context = self._make_context()
         return AppliedBlock(
             self.height,
@@ -249,6 +260,9 @@ class Ledger:
 
     def certified_block(self, height: int) -> CertifiedBlock | None:
         """A decided block with its certificate."""
+        newest = self._newest
+        if newest is not None and newest.height == height:
+            return newest.certified
         data = self.certified_bytes(height)
         return None if data is None else certified_block_codec.decode(data)
 
@@ -260,11 +274,21 @@ class Ledger:
         return header_row_codec.decode(data)
 
     def receipts(self, height: int) -> tuple[Receipt, ...]:
-        """Receipts of a decided height, the block's own last."""
+        """Receipts of a decided height, the block's own last; `LookupError` outside 1..height."""
+        newest = self._newest
+        if newest is not None and newest.height == height:
+            return newest.receipts
         return tuple(receipt_codec.decode(item) for item in self.receipt_bytes(height))
+
+    def receipt(self, height: int, index: int) -> Receipt:
+        """One of `receipts`, without decoding the others."""
+        return receipt_codec.decode(self.receipt_bytes(height)[index])
 
     def receipt_bytes(self, height: int) -> tuple[bytes, ...]:
         """Encoded receipts of a decided height; `LookupError` outside 1..height."""
+        newest = self._newest
+        if newest is not None and newest.height == height:
+            return newest.receipt_bytes
         data = self.store.get(Prefix.RECEIPTS + number(height))
         if data is None:
             raise LookupError(f"block {height} is not decided here; the last one is {self.height}")

@@ -310,7 +310,7 @@ class LedgerQueries(TradeQueries):
             return None
         if location.discarded:
             return self._discarded_status(transaction_id, location, proof)
-        receipt = self._ledger.receipts(location.height)[location.index]
+        receipt = self._ledger.receipt(location.height, location.index)
         committed = receipt.code is ReasonCode.OK
         return TransactionStatus(
             at=self.position(),
@@ -325,14 +325,13 @@ class LedgerQueries(TradeQueries):
         )
 
     def _discarded_status(self, transaction_id: Digest, location: Location, proof: bool) -> TransactionStatus:
-        receipts = self._ledger.receipts(location.height)
         return TransactionStatus(
             at=self.position(),
             id=transaction_id,
             state=TransactionState.DISCARDED,
             height=location.height,
             raw=self._raw(location),
-            receipt=receipts[-1],
+            receipt=self._ledger.receipt(location.height, -1),
             reason="removed: f + 1 primaries proposed it in failed views; submit it anew (PROTOCOL 6.10)",
             proof=self.receipt_proof(location) if proof else None,
         )

@@ -35,8 +35,9 @@ class Ledger:
         height = list(self.codes).index(transaction_id)
         return SimpleNamespace(height=height, index=0, discarded=transaction_id in self.discarded)
 
-    def receipts(self, height: int) -> Any:
-        return [SimpleNamespace(code=list(self.codes.values())[height])]
+    def receipt(self, height: int, index: int) -> Any:
+        assert index == 0
+        return SimpleNamespace(code=list(self.codes.values())[height])
 
 
 class Bench:

@@ -8,6 +8,7 @@ import pytest
 
 from consensus.block import CertifiedBlock
 from consensus.ed25519 import Ed25519Verifier
+from consensus.encoding import encode
 from consensus.errors import InvalidMessage, InvariantViolation
 from contracts.transaction import Transfer
 from node.journal import JournalPosition
@@ -33,17 +34,23 @@ def test_new_ledger_stands_at_genesis(chain: LedgerChain) -> None:
     assert ledger.totals_money() == 4 * chain.genesis.founding_balance
 
 
-def test_applied_block_is_found_again_in_every_form(chain: LedgerChain) -> None:
+@pytest.mark.parametrize("reopened", [False, True])
+def test_applied_block_is_found_again_in_every_form(chain: LedgerChain, reopened: bool) -> None:
+    """From memory while it is the newest, from the store later."""
     raw = transfer(chain, 5)
     applied = chain.decide(raw)
+    if reopened:
+        chain.reopen()
     ledger = chain.ledger
     certified = ledger.certified_block(1)
     assert certified is not None
     assert certified.block.transactions == (raw,)
-    assert ledger.certified_bytes(1) == applied.certified
+    assert ledger.certified_bytes(1) == applied.certified == encode(certified)
     assert ledger.header_row(1).header == applied.header
     assert ledger.header_row(1).transactions == 1
     assert ledger.receipts(1) == applied.receipts
+    assert ledger.receipt_bytes(1) == tuple(encode(item) for item in applied.receipts)
+    assert [ledger.receipt(1, index) for index in (0, -1)] == list(applied.receipts)
     location = ledger.locate(chain.id_of(raw))
     assert location is not None
     assert (location.height, location.index, location.discarded) == (1, 0, False)
