@@ -3,11 +3,15 @@
 Node i (1, 2, ...) dials node j through port ``base + 100 * i + j``, which passes bytes on to j's peer port. The nodes'
 TLS is pinned to their keys, so a proxy can delay and hold, but neither read nor change. ``GET /`` on ``base`` tells the
 rules, ``POST /`` with ``[{"from": i, "to": j, "held": true, "delay_ms": 0}]`` changes them, for what i sends to j.
+
+A link is a stream: what a lossy route does to it is to stall it for a retransmission, or to cut it; nothing arrives
+twice or in another order. Those are faults of messages, which only a member can do (tests/byzantine).
 """
 
 import argparse
 import asyncio
 import contextlib
+import random
 from collections.abc import Sequence
 from typing import Final
 
@@ -18,6 +22,8 @@ from node.cli.localnet import link_port
 
 HOST: Final = "127.0.0.1"
 CHUNK_BYTES: Final = 65_536
+RETRANSMISSION_S: Final = 0.2
+"""The least that a common TCP waits before it sends a lost segment again."""
 
 
 class Rule(msgspec.Struct, frozen=True, rename={"from_": "from"}):
@@ -28,6 +34,12 @@ class Rule(msgspec.Struct, frozen=True, rename={"from_": "from"}):
     held: bool = False
     """Nothing passes; connections stay open, as behind a lost route."""
     delay_ms: int = 0
+    bytes_per_s: int = 0
+    """No more than this passes; 0: no limit."""
+    lost_per_mille: int = 0
+    """Of the pieces that pass, so many wait for a retransmission first."""
+    cut: bool = False
+    """Close what is connected now, once; new connections pass."""
 
 
 class Links:
@@ -40,7 +52,8 @@ class Links:
         self._rules: dict[tuple[int, int], Rule] = {}
         self._changed = asyncio.Event()
         self._servers: list[asyncio.Server] = []
-        self._joined: set[asyncio.Task[None]] = set()
+        self._joined: dict[asyncio.Task[None], tuple[int, int]] = {}
+        self._draw = random.Random(base)
 
     async def start(self) -> None:
         """Listen for every pair of nodes."""
@@ -53,8 +66,8 @@ class Links:
     async def _listen(self, dialler: int, listener: int) -> None:
         async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             task = asyncio.create_task(self._join(dialler, listener, reader, writer))
-            self._joined.add(task)
-            task.add_done_callback(self._joined.discard)
+            self._joined[task] = (dialler, listener)
+            task.add_done_callback(lambda done: self._joined.pop(done, None))
             await asyncio.wait((task,))
 
         port = link_port(self._base, dialler, listener)
@@ -88,21 +101,34 @@ class Links:
             while data := await reader.read(CHUNK_BYTES):
                 while (rule := self._rules.get((sender, receiver))) is not None and rule.held:
                     await self._changed.wait()
-                if rule is not None and rule.delay_ms:
-                    await asyncio.sleep(rule.delay_ms / 1000)
+                if rule is not None:
+                    await asyncio.sleep(self._wait_s(rule, len(data)))
                 writer.write(data)
                 await writer.drain()
 
+    def _wait_s(self, rule: Rule, size: int) -> float:
+        """How long ``rule`` keeps a piece of ``size`` bytes."""
+        wait_s = rule.delay_ms / 1000
+        if rule.bytes_per_s:
+            wait_s += size / rule.bytes_per_s
+        if rule.lost_per_mille and self._draw.randrange(1_000) < rule.lost_per_mille:
+            wait_s += RETRANSMISSION_S
+        return wait_s
+
     def change(self, rules: Sequence[Rule]) -> None:
-        """Replace the rules of the pairs named."""
+        """Replace the rules of the pairs named; `Rule.cut` is done at once and not kept."""
         for rule in rules:
-            self._rules[(rule.from_, rule.to)] = rule
+            self._rules[(rule.from_, rule.to)] = msgspec.structs.replace(rule, cut=False)
+            if rule.cut:
+                for task, ends in tuple(self._joined.items()):
+                    if ends in ((rule.from_, rule.to), (rule.to, rule.from_)):
+                        task.cancel()
         released, self._changed = self._changed, asyncio.Event()
         released.set()
 
     def rules(self) -> list[Rule]:
         """Rules that differ from passing everything on at once."""
-        return [rule for rule in self._rules.values() if rule.held or rule.delay_ms]
+        return [rule for rule in self._rules.values() if rule != Rule(rule.from_, rule.to)]
 
     async def close(self) -> None:
         """Stop listening and drop what is connected."""

@@ -1,6 +1,6 @@
 """`cgpbft localnet` with a proxy on every link, so that scripts/faults/partition has something to cut.
 
-Takes the options of `cgpbft localnet`; the proxies stand 1 000 ports above ``--base-port``.
+Takes the options of `cgpbft localnet`.
 """
 
 import argparse
@@ -30,13 +30,14 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--members", type=int, default=8)
     parser.add_argument("--groups", type=int, default=4)
     parser.add_argument("--base-port", type=int, default=BOOTSTRAP_PORT)
+    parser.add_argument("--via-base-port", type=int, help="the proxies' (default: 1 000 above --base-port)")
     return parser.parse_known_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code of localnet; both programs end together."""
     options, others = parse(sys.argv[1:] if arguments is None else arguments)
-    via_base_port = options.base_port + VIA_OFFSET
+    via_base_port = options.via_base_port or options.base_port + VIA_OFFSET
     ports = [str(peer_port_of(options.base_port, number)) for number in range(1, options.members + 1)]
     proxies_line = [sys.executable, "-m", "scripts.faulting.links", "--base-port", str(via_base_port), *ports]
     network_line = [

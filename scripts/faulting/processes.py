@@ -19,6 +19,7 @@ END_TIMEOUT_S: Final = 10.0
 READY_TIMEOUT_S: Final = 60.0
 POLL_S: Final = 0.05
 BYZANTINE_PROGRAM: Final = "tests.byzantine.member"
+LYING_BOOTSTRAP: Final = "tests.byzantine.bootstrap"
 
 
 def send_signal(place: Place, number: signal.Signals) -> int:
@@ -79,9 +80,9 @@ class Substitute:
     It takes over at once: a program that loads while nothing runs there would lose its seat as down first.
     """
 
-    def __init__(self, place: Place, behaviour: str) -> None:
+    def __init__(self, place: Place, behaviour: str, program: str = BYZANTINE_PROGRAM) -> None:
         arguments = place.command[place.command.index("node") + 1 :]
-        line = [sys.executable, "-m", BYZANTINE_PROGRAM, behaviour, *arguments]
+        line = [sys.executable, "-m", program, behaviour, *arguments]
         self._place, self._behaviour = place, behaviour
         self._gate, gate = socket.socketpair()
         with gate:

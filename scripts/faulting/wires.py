@@ -28,13 +28,13 @@ def _ask(network: Network, body: list[dict[str, Any]] | None = None) -> list[dic
         raise FaultError(f"the proxies at {url} do not answer: {error}") from error
 
 
-def held(network: Network) -> list[tuple[int, int]]:
-    """(from, to) of the links on which nothing passes."""
-    return [(rule["from"], rule["to"]) for rule in _ask(network) if rule["held"]]
+def ruled(network: Network) -> list[tuple[int, int]]:
+    """(from, to) of the links on which not everything passes at once."""
+    return [(rule["from"], rule["to"]) for rule in _ask(network)]
 
 
-def hold(network: Network, pairs: Iterable[tuple[int, int]], holding: bool) -> int:
-    """Hold, or let go, bytes on the way from one node to another; how many directions that were."""
-    rules = [{"from": sender, "to": receiver, "held": holding} for sender, receiver in pairs]
+def rule(network: Network, pairs: Iterable[tuple[int, int]], **what: int | bool) -> int:
+    """Give ways from one node to another a rule (`scripts.faulting.links.Rule`); without any everything passes."""
+    rules = [{"from": sender, "to": receiver, **what} for sender, receiver in pairs]
     _ask(network, rules)
     return len(rules)

@@ -15,9 +15,9 @@ from node.runtime import Runtime
 CONSENSUS: Final = (Proposal, Prepare, Commit, ViewChange, NewView)
 
 
-def make_silent(runtime: Runtime, signer: Signer) -> None:
+def make_silent(runtime: Runtime, signer: Signer, argument: str = "") -> None:
     """Answer everything but take no part: no vote leaves, and no heartbeat, which would carry one (PROTOCOL 3.2)."""
-    del signer
+    del signer, argument
     honest = runtime.transport.broadcast
 
     def broadcast(public_keys: Iterable[PublicKey], message: ApplicationMessage) -> int:
@@ -27,8 +27,9 @@ def make_silent(runtime: Runtime, signer: Signer) -> None:
     runtime.intake.submit_own = lambda raw: None  # type: ignore[method-assign]
 
 
-def make_equivocating(runtime: Runtime, signer: Signer) -> None:
+def make_equivocating(runtime: Runtime, signer: Signer, argument: str = "") -> None:
     """Send beside every proposal and vote a second one for the same height and view with another digest."""
+    del argument
     chain_id = runtime.ledger.chain_id
     honest = runtime.transport.broadcast
 

@@ -8,33 +8,64 @@ import os
 import stat
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from consensus.signing import Signer
-from node.assembly import NodeParts
+from node.assembly import JOURNAL_DIRECTORY, NodeParts
 from node.cli.application import app
+from node.files import Files
 from node.process import run_node
 from node.runtime import Runtime
+from node.store import Store
 from tests.byzantine.behaviour import make_equivocating, make_silent
+from tests.byzantine.disks import FailingFiles, SkewedClock
+from tests.byzantine.disturbing import (
+    make_badblock,
+    make_censor,
+    make_echo,
+    make_forging,
+    make_future,
+    make_mute,
+    make_slow,
+)
+from tests.byzantine.tap import make_tapping
 
+VOTES_FILE: Final = Path("votes.jsonl")
 LOADED: Final = run_node
 """The command line imports late; here everything is loaded before the place is free."""
-BEHAVIOURS: Final[dict[str, Callable[[Runtime, Signer], None]]] = {
+BEHAVIOURS: Final[dict[str, Callable[[Runtime, Signer, str], None]]] = {
     "silent": make_silent,
     "equivocating": make_equivocating,
+    "mute": make_mute,
+    "echo": make_echo,
+    "slow": make_slow,
+    "censor": make_censor,
+    "forging": make_forging,
+    "future": make_future,
+    "badblock": make_badblock,
+    "tapping": make_tapping,
+    "skew": lambda runtime, signer, argument: None,
+    "fsync": lambda runtime, signer, argument: None,
 }
+"""Those that do nothing here are given another clock or disk before the node is built."""
 
 
 def turn(behaviour: str) -> None:
-    """From now on every node that this process builds shows ``behaviour``."""
-    corrupt, honest = BEHAVIOURS[behaviour], NodeParts.build
+    """From now on every node that this process builds shows ``behaviour``; its argument stands behind a "="."""
+    name, _, argument = behaviour.partition("=")
+    corrupt, honest = BEHAVIOURS[name], NodeParts.build
 
-    def build(self: NodeParts) -> Runtime:
-        runtime = honest(self)
-        corrupt(runtime, self.key)
+    def build(self: NodeParts, store: Store | None = None, files: Files | None = None) -> Runtime:
+        if name == "skew":
+            self.clock = SkewedClock(int(argument))
+        elif name == "fsync":
+            files = FailingFiles(self.home / JOURNAL_DIRECTORY, int(argument))
+        runtime = honest(self, store, files)
+        corrupt(runtime, self.key, str(self.home / VOTES_FILE) if name == "tapping" else argument)
         return runtime
 
-    NodeParts.build = build  # type: ignore[method-assign, assignment]
+    NodeParts.build = build  # type: ignore[method-assign]
 
 
 def wait_for_place() -> None:
@@ -48,7 +79,7 @@ def wait_for_place() -> None:
 
 def main() -> None:
     """Wrong usage ends with 2."""
-    if len(sys.argv) < 3 or sys.argv[1] not in BEHAVIOURS:
+    if len(sys.argv) < 3 or sys.argv[1].partition("=")[0] not in BEHAVIOURS:
         print(
             f"usage: python -m tests.byzantine.member {{{','.join(BEHAVIOURS)}}} COMMAND ...", file=sys.stderr
         )

@@ -12,10 +12,10 @@ from node.cli.localnet import FILE, Network, Place, link_port
 from node.keystore import NODE_KEY_FILE, KeyPair, write_key
 from scripts.faulting import network as networks
 from scripts.faulting.__main__ import ABOUT, FAULTS, main
-from scripts.faulting.commands import _cut_off
 from scripts.faulting.errors import FaultError
 from scripts.faulting.links import HOST, Links, Rule
 from scripts.faulting.network import Overview, Standing, changing, find_home, read, resolve
+from scripts.faulting.routes import cut_off
 
 WRAPPERS = Path(__file__).parents[3] / "scripts" / "faults"
 
@@ -98,8 +98,8 @@ def test_what_a_command_changes_is_written_even_if_it_fails_later(tmp_path: Path
 
 def test_the_smaller_side_of_a_partition_is_told() -> None:
     both = [(2, 1), (2, 3), (2, 4), (1, 2), (3, 2), (4, 2)]
-    assert _cut_off(both) == [2]
-    assert _cut_off([]) == []
+    assert cut_off(both) == [2]
+    assert cut_off([]) == []
 
 
 def test_a_refusal_is_one_line_and_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

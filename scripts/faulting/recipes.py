@@ -1,0 +1,97 @@
+"""What a storm does: each fault with how it is begun, how it is undone, and what it excuses."""
+
+import random
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+Options = dict[str, Any]
+
+
+def _none(draw: random.Random) -> Options:
+    del draw
+    return {}
+
+
+class Recipe(NamedTuple):
+    """A fault of a storm."""
+
+    fault: str
+    """The command of scripts/faults."""
+    undo: tuple[str, ...] = ("restart",)
+    """Commands that make the target whole again, in order."""
+    options: Callable[[random.Random], Options] = _none
+    before: str = ""
+    """A command that has to come first."""
+    byzantine: bool = False
+    forgets: bool = False
+    target: str = "node"
+    """node, or bootstrap."""
+    seconds: tuple[float, float] = (2.0, 8.0)
+    """How long it lasts."""
+    variant: str = ""
+    """Tells recipes of one command apart."""
+    ends: bool = False
+    """The node is expected to stop by itself."""
+
+    @property
+    def name(self) -> str:
+        """Of its kind."""
+        return f"{self.fault} {self.variant}".strip()
+
+
+def _fixed(**options: Any) -> Callable[[random.Random], Options]:
+    return lambda draw: dict(options)
+
+
+def _drawn(**ranges: tuple[int, int]) -> Callable[[random.Random], Options]:
+    return lambda draw: {name: draw.randint(*limits) for name, limits in ranges.items()}
+
+
+HEAL: Final = ("heal",)
+DONE: Final = ()
+KINDS: Final = (
+    Recipe("kill"),
+    Recipe("restart", DONE),
+    Recipe("pause", DONE, lambda draw: {"seconds": draw.uniform(1, 8)}, seconds=(0, 0)),
+    Recipe("wipe", DONE, forgets=True),
+    Recipe("restore", DONE, before="backup", forgets=True, seconds=(1, 3)),
+    Recipe("partition", HEAL),
+    Recipe("partition", HEAL, _fixed(one_way=True), variant="one way"),
+    Recipe("delay", HEAL, _drawn(ms=(20, 400))),
+    Recipe("delay", HEAL, lambda draw: {"ms": draw.randint(20, 400), "one_way": True}, variant="one way"),
+    Recipe("lose", HEAL, _drawn(percent=(1, 30))),
+    Recipe("throttle", HEAL, _drawn(bytes_per_s=(5_000, 60_000))),
+    Recipe("cut", HEAL),
+    Recipe("skew", options=_drawn(ms=(1_000, 3_600_000)), variant="ahead"),
+    Recipe("skew", options=_drawn(ms=(-3_600_000, -1_000)), variant="behind"),
+    Recipe("fill", options=_fixed(room_bytes=0), ends=True),
+    Recipe("tear", DONE, _drawn(bytes_cut=(1, 600)), forgets=True),
+    Recipe("flip", DONE, lambda draw: {"where": "journal", "seed": draw.randrange(10**6)}, variant="journal"),
+    Recipe(
+        "flip",
+        ("wipe",),
+        lambda draw: {"where": "ledger", "seed": draw.randrange(10**6), "wait": False},
+        forgets=True,
+        variant="ledger",
+        ends=True,
+    ),
+    Recipe("fsync", options=_drawn(syncs=(5, 60)), ends=True),
+    Recipe("silent"),
+    Recipe("equivocate", byzantine=True),
+    Recipe("mute", options=_fixed(kind="proposal"), variant="proposal"),
+    Recipe("mute", options=_fixed(kind="prepare"), variant="prepare"),
+    Recipe("mute", options=_fixed(kind="commit"), variant="commit"),
+    Recipe("mute", options=_fixed(kind="view_change"), variant="view_change"),
+    Recipe("echo"),
+    Recipe("slow"),
+    Recipe("censor"),
+    Recipe("forge", byzantine=True),
+    Recipe("future", byzantine=True),
+    Recipe("badblock", byzantine=True),
+    Recipe("lie", target="bootstrap"),
+    Recipe("kill", target="bootstrap", variant="bootstrap"),
+    Recipe("slowloris", DONE, _fixed(seconds=4.0, sockets=40), seconds=(0, 0)),
+    Recipe("flood", DONE, _fixed(seconds=4.0, rate=600), seconds=(0, 0)),
+    Recipe("garbage", DONE, _fixed(seconds=4.0, rate=600), seconds=(0, 0)),
+)
+"""A storm's faults; every command of scripts/faults that breaks something is among them."""
