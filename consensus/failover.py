@@ -124,7 +124,7 @@ def reject(core: Core) -> bool:
 def join(core: Core) -> bool:
     """6.6: f + 1 view-changes above the highest it has signed make a delegate join the smallest of those."""
     height = core.height
-    if height.decided is not None or not core.voting:
+    if len(height.view_changes) <= height.judge.faults or height.decided is not None or not core.voting:
         return False
     views = (message.view for message in height.view_changes.values())
     view = view_to_join(views, height.view, height.judge.faults)

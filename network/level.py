@@ -33,8 +33,8 @@ class LevelJudge:
         Level: the (f+1)-th highest height that delegates announce is reached, q of them (this one included) heard.
         ``announced`` gives a key's height, None for one that is not heard.
         """
-        known = (announced(key) for key in self._delegates)
-        heights = sorted((height for height in known if height is not None), reverse=True)
+        heights = [height for key in self._delegates if (height := announced(key)) is not None]
+        heights.sort(reverse=True)
         if len(heights) < self._needed:
             # Unheard delegates are no news: who was level stays so (those connected before may be down).
             return False

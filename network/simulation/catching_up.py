@@ -17,8 +17,8 @@ from network.sync_effects import DeliverBlock
 from network.synchronizer import Synchronizer
 from network.wire import ApplicationMessage, Decided, Role, StatusAnnouncement
 
-TICK_MS = 1_000
-"""Four times the shipped one: with the protocol's usual timers of seconds nothing waits for it."""
+TICK_MS = 2_000
+"""Eight times the shipped one: with the protocol's usual timers of seconds little waits for it."""
 SILENT_INTERVALS = 3
 """Empty-block intervals without news after which a member asks others than its delegate."""
 BAN_MS, BAN_MAX_MS = 10_000, 3_600_000

@@ -25,6 +25,7 @@ class Ledger:
         self._receipts_root = NO_RECEIPTS
         self._head: Address = terms.term(1).delegates.ranking[0].address
         self._finished: set[Digest] = set()
+        self._context: HeightContext | None = None
         for certified in disk.blocks:
             self._execute(certified)
 
@@ -48,6 +49,7 @@ class Ledger:
         digest = header.digest()
         self._finished.update(transaction_id(item) for item in block.transactions)
         self._finished.update(item.transaction_id for item in block.discarded)
+        self._context = None
         self._state_root = tagged_hash("state.node", self._state_root + digest)
         self._receipts_root = tagged_hash("state.leaf", digest)
         following = self._terms.term(header.height + 1)
@@ -60,6 +62,11 @@ class Ledger:
 
     def context(self) -> HeightContext:
         """What deciding the next height needs (PROTOCOL 9.1)."""
+        if self._context is None:
+            self._context = self._make_context()
+        return self._context
+
+    def _make_context(self) -> HeightContext:
         height = self.height + 1
         parent = self._disk.blocks[-1] if self._disk.blocks else None
         term = self._terms.term(height)

@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 
 from consensus.block import Block, full_hash
 from consensus.effects import (
+    UNKNOWN_HEIGHT,
     AbstainRecord,
     BlockRecord,
     CancelTimer,
@@ -136,8 +137,10 @@ class Obligations:
             self._starts(node, node.at(), effects)
             return
         life = self._lives[node.index]
+        told_ms = life.told_late.get(item.sender) if isinstance(item, Received) else None
         self._take_in(node, life, item)
         self._answer(node, life, item, item.at, effects)
+        self._owes_an_answer(node, life, item, effects, told_ms)
 
     def _starts(self, node: Holder, at: Instant, effects: Sequence[Effect]) -> None:
         life = Life(node.disk.height + 1, entered_wall_ms=at.wall_ms)
@@ -160,6 +163,8 @@ class Obligations:
                     self._note_prepared(life, record.certificate)
                 case SentRecord():
                     self._note_signed(node, life, record.message)
+                    if isinstance(record.message, Commit):
+                        life.view = max(life.view, record.message.view)
                 case _:
                     continue
         life.entered = 0
@@ -219,7 +224,8 @@ class Obligations:
     def _note_signed(self, node: Holder, life: Life, message: Signed) -> None:
         view = message.vote.view if isinstance(message, Proposal) else message.view
         life.own.add((type(message).__name__, view))
-        life.view = max(life.view, view)
+        if not isinstance(message, Commit):
+            life.view = max(life.view, view)
         match message:
             case Proposal():
                 life.accepted[view] = message.vote.digest
@@ -239,9 +245,12 @@ class Obligations:
 
     # ------------------------------------------------------------------ what was answered
 
-    def _answer(
+    def _answer(  # noqa: C901 - one case a kind of effect
         self, node: Holder, life: Life, item: Input | None, at: Instant, effects: Sequence[Effect]
     ) -> None:
+        if not effects and not isinstance(item, TimerFired):
+            self._owes(node, life, effects)
+            return
         decided = next((effect.certified for effect in effects if isinstance(effect, Decide)), None)
         digest = None if decided is None else decided.certificate.digest
         may_leave = self._reasons_to_leave(life, item, effects)
@@ -496,6 +505,30 @@ class Obligations:
             )
             demand(behind >= self._proofs.quorum(life.height), f"6.7: {name}, for which only {behind} asked")
 
+    def _owes_an_answer(
+        self, node: Holder, life: Life, item: Input, effects: Sequence[Effect], told_ms: int | None
+    ) -> None:
+        """Whoever has decided h answers a view-change for h; that a node is silent is journaled (PROTOCOL 6.5, 6.6)."""
+        if isinstance(item, Received) and isinstance(item.message, ViewChange):
+            passed = item.message.height < life.height and item.sender != node.member.public_key
+            due = told_ms is None or item.at.monotonic_ms - told_ms >= self._parameters.view_timeout_ms
+            if passed and due:
+                answered = any(
+                    isinstance(effect, SendDecided) and effect.to == item.sender for effect in effects
+                )
+                demand(answered, f"6.6: {node.index} leaves a late delegate at height {item.message.height}")
+        elif isinstance(item, AbstainUntil | JournalLost):
+            silent = self._abstained.get(node.index, 0)
+            known = UNKNOWN_HEIGHT if silent == NO_HEIGHT else silent
+            written = [
+                record.height
+                for effect in effects
+                if isinstance(effect, Persist)
+                for record in effect.records
+                if isinstance(record, AbstainRecord)
+            ]
+            demand(known in written, f"6.5: {node.index} does not journal that it is silent up to {known}")
+
     def _repeats(self, node: Holder, life: Life, effect: SendDecided | FetchDecided, at: Instant) -> None:
         """Answers and questions about decided blocks at most once a peer and view_timeout_ms (PROTOCOL 6.6)."""
         if isinstance(effect, SendDecided):
@@ -510,6 +543,9 @@ class Obligations:
 
     def _owes(self, node: Holder, life: Life, effects: Sequence[Effect]) -> None:
         """Nothing may be left undone at the end of a step."""
+        resends = "resend" in life.timers or not life.own
+        if resends and life.view == 0 and not life.held and not effects:
+            return  # most steps: a vote was counted, and nothing is open
         if life.decided_wall_ms is not None or not self._may_sign(node, life):
             return
         name = f"{node.index} at view {life.view} of height {life.height}"
@@ -524,9 +560,13 @@ class Obligations:
         )
         timed = "view" in life.timers or life.view == 0 or asked < self._proofs.quorum(life.height)
         demand(timed, f"6.7: {name} does not time it, though {asked} asked for it")
-        demand("resend" in life.timers or not life.own, f"6.6: {name} does not resend")
+        demand(resends, f"6.6: {name} does not resend")
         if life.entered < life.view == life.own_view_change:
-            exact = sum(1 for view in life.held.values() if view == life.view) + 1
+            exact = 1 + sum(
+                1
+                for signer, view in life.held.items()
+                if view == life.view == life.view_changes[(life.height, signer)]
+            )
             late = exact >= self._proofs.quorum(life.height)
             late = late and self._proofs.primary(life.height, life.view) == node.member.public_key
             demand(not late, f"6.6: {name} does not announce it")

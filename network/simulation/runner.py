@@ -1,5 +1,6 @@
 """Many seeds, in one process or several."""
 
+import gc
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -13,7 +14,10 @@ LOG_LINES = 400
 def run_seed(seed: int, *, seats: int | None = None, twice: bool = False, keep_log: bool = False) -> Outcome:
     """The outcome of a seed; with ``twice`` a second run must leave the same trace."""
     scenario = draw(seed, seats)
+    # A run is a few thousand events whose objects go with it: collecting in between only costs time.
+    gc.disable()
     outcome = simulate(scenario, keep_log=keep_log)
+    gc.enable()
     if twice and simulate(scenario).trace_hash != outcome.trace_hash:
         outcome.finding = (
             outcome.finding or "the same seed gave another trace: something is not deterministic"
