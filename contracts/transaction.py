@@ -371,8 +371,11 @@ _TYPE_OFFSET: Final = _BODY_OFFSET + 1 + 2 + 32
 _TYPES: Final = {int(kind): kind for kind in TransactionType}
 
 
-def decode_transaction(raw: bytes) -> Transaction:
-    """The transaction in ``raw``; `MalformedInput` if it is not the canonical encoding of a known type (9.4)."""
+def decode_transaction(raw: bytes, reference: Digest | None = None) -> Transaction:
+    """The transaction in ``raw``; `MalformedInput` if it is not the canonical encoding of a known type (9.4).
+
+    ``reference`` is H(``raw``), where the caller has computed it already.
+    """
     codec = _codecs.get(raw[_TYPE_OFFSET]) if len(raw) > _TYPE_OFFSET else None
     if codec is None:
         (_, kind, *_), _ = _any_codec.decode(raw)
@@ -383,7 +386,7 @@ def decode_transaction(raw: bytes) -> Transaction:
     return Transaction(
         raw,
         tagged_hash("transaction.body", body_bytes),
-        tagged_hash("transaction.full", raw),
+        tagged_hash("transaction.full", raw) if reference is None else reference,
         chain_id,
         _TYPES[kind],
         sender,

@@ -10,6 +10,7 @@ from typing import Final
 
 from consensus.block import full_hash
 from consensus.errors import MalformedInput
+from consensus.inputs import Instant
 from consensus.types import Digest, PublicKey
 from contracts.transaction import MAX_TRANSACTION_BYTES, Transaction, decode_transaction
 from contracts.validation import InvalidReason, InvalidTransaction
@@ -74,8 +75,9 @@ class Intake:
         """Take transactions from a client; one outcome each, in order."""
         outcomes: list[SubmitOutcome | None] = []
         entries: list[tuple[int, Entry]] = []
+        now = self._clock.now()
         for place, raw in enumerate(raws):
-            judged = self._judge(raw)
+            judged = self._judge(raw, now)
             if isinstance(judged, Entry):
                 entries.append((place, judged))
                 outcomes.append(None)
@@ -93,7 +95,7 @@ class Intake:
 
     def submit_own(self, raw: bytes) -> Digest | None:
         """Take this node's own transaction without waiting; its id, or None if the pool has no place for it now."""
-        judged = self._judge(raw)
+        judged = self._judge(raw, self._clock.now())
         if not isinstance(judged, Entry):
             return judged.id if judged.accepted else None
         transaction_id = judged.transaction.id
@@ -110,13 +112,13 @@ class Intake:
         """Whether it waits for a block, or is this node's own and on its way into the pool."""
         return transaction_id in self._own_checking or self._pool.get(transaction_id) is not None
 
-    def _judge(self, raw: bytes) -> Entry | SubmitOutcome:
+    def _judge(self, raw: bytes, now: Instant, reference: Digest | None = None) -> Entry | SubmitOutcome:
         """What can be told at once, or a place in the pool for one whose signatures are to be checked."""
         if len(raw) > MAX_TRANSACTION_BYTES:
             reason = f"{len(raw)} bytes; a transaction has at most {MAX_TRANSACTION_BYTES}"
             return SubmitOutcome(SubmitCode.TOO_LARGE, None, None, reason)
         try:
-            transaction = decode_transaction(raw)
+            transaction = decode_transaction(raw, reference)
         except MalformedInput as error:
             return SubmitOutcome(SubmitCode.MALFORMED, None, None, str(error))
         if transaction.chain_id != self._ledger.chain_id:
@@ -125,7 +127,7 @@ class Intake:
         known = self._known(transaction)
         if known is not None:
             return known
-        return self._window_refusal(transaction) or self._begin(transaction)
+        return self._window_refusal(transaction, now) or self._begin(transaction, now)
 
     def _known(self, transaction: Transaction) -> SubmitOutcome | None:
         """Submitting again is idempotent (LESSONS 13)."""
@@ -151,24 +153,24 @@ class Intake:
     def _is_past(self, transaction: Transaction) -> bool:
         return transaction.valid_until_ms < self._ledger.time_ms
 
-    def _window_refusal(self, transaction: Transaction) -> SubmitOutcome | None:
+    def _window_refusal(self, transaction: Transaction, now: Instant) -> SubmitOutcome | None:
         """Certainly expired by a decided header, or not open yet by this node's clock (PROTOCOL 6.8, 9.2)."""
         if self._is_past(transaction):
             reason = f"valid until {transaction.valid_until_ms}, the chain's time is {self._ledger.time_ms}"
             return SubmitOutcome(SubmitCode.EXPIRED, transaction.id, TransactionState.EXPIRED, reason)
         drift_ms = self._ledger.genesis.parameters.max_drift_ms
-        now_ms = max(self._clock.now().wall_ms, self._ledger.time_ms)
+        now_ms = max(now.wall_ms, self._ledger.time_ms)
         if transaction.valid_from_ms > now_ms + drift_ms:
             reason = f"valid from {transaction.valid_from_ms}, it is {now_ms}: submit it then"
             wait_ms = transaction.valid_from_ms - now_ms
             return SubmitOutcome(SubmitCode.NOT_YET_VALID, transaction.id, None, reason, wait_ms)
         return None
 
-    def _begin(self, transaction: Transaction) -> Entry | SubmitOutcome:
+    def _begin(self, transaction: Transaction, now: Instant) -> Entry | SubmitOutcome:
         if self._checks.waiting >= MAX_CHECKING:
             reason = f"{self._checks.waiting} transactions are being checked"
             return SubmitOutcome(SubmitCode.POOL_FULL, transaction.id, None, reason, RETRY_AFTER_MS)
-        begun = self._pool.begin(transaction, self._clock.now().monotonic_ms)
+        begun = self._pool.begin(transaction, now.monotonic_ms)
         match begun:
             case Entry():
                 return begun
@@ -197,10 +199,12 @@ class Intake:
     def gossiped(self, sender: PublicKey, raws: Sequence[bytes]) -> None:
         """Take transactions from a peer. One that no honest node passes on costs the peer its connection."""
         entries: list[Entry] = []
+        now = self._clock.now()
         for raw in raws:
-            if self._pool.has_seen(full_hash(raw)):
+            reference = full_hash(raw)
+            if self._pool.has_seen(reference):
                 continue  # a copy costs a hash, not a decode
-            judged = self._judge(raw)
+            judged = self._judge(raw, now, reference)
             if isinstance(judged, Entry):
                 entries.append(judged)
             elif judged.code in (SubmitCode.MALFORMED, SubmitCode.TOO_LARGE, SubmitCode.FOREIGN_CHAIN):

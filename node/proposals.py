@@ -206,7 +206,7 @@ class ProposalChecks:
     def _take(self, gathering: _Gathering, reference: Digest, raw: bytes) -> None:
         """Bytes with the right hash; if they are no transaction the proposal is provably wrong."""
         try:
-            transaction = decode_transaction(raw)
+            transaction = decode_transaction(raw, reference)
         except MalformedInput as error:
             self._refuse(gathering, str(error), self._offending(gathering, reference, raw))
             return
@@ -296,7 +296,7 @@ class ProposalChecks:
         except InvalidTransaction as error:
             self._refuse(gathering, str(error), None)
             return
-        raws = tuple(transaction.raw for transaction in transactions)
+        raws = tuple([transaction.raw for transaction in transactions])
         block = gathering.effect.known or Block(header, raws, proposal.last_commit, proposal.discarded)
         self._transactions[gathering.digest] = transactions
         self._finish(gathering, block, None, None, *self._complaints(gathering, transactions))
