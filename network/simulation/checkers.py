@@ -327,9 +327,6 @@ class Checkers:
         both = node.member.public_key in self._context.honest and culprit in self._context.honest
         demand(not both, f"10.1: {node.index} banned an honest peer: {reason}")
 
-    def memory(self, node: Holder) -> None:
-        """What a node holds is bounded."""
-
     def applied(self, node: Holder, certified: CertifiedBlock) -> None:
         """A node stored a decided block."""
         if node.member.public_key in self._context.honest:

@@ -21,6 +21,7 @@ from network.simulation.clock import GENESIS_MS
 from network.simulation.connections import Connections
 from network.simulation.disk import DiskFailed
 from network.simulation.faults import Fault, FaultPlanner, Pause, Planned, forgetful
+from network.simulation.holdings import entries, most_entries
 from network.simulation.intruders import Ears
 from network.simulation.keys import Ed25519Ring, KeyedHashRing, KeyRing
 from network.simulation.letters import Letter
@@ -41,7 +42,7 @@ __all__ = ["PARAMETERS", "TWINS", "Outcome", "Scenario", "Simulation", "draw", "
 
 MORE_FAULTS_US: Final = 20 * SECOND_US
 """If too few faults found something to break, as many more are drawn for so much more time."""
-MEMORY_CHECK_US: Final = 5 * SECOND_US
+MEMORY_CHECK_US: Final = 30 * SECOND_US
 
 
 @dataclass
@@ -332,7 +333,12 @@ class Simulation:
 
     def _check_memory(self) -> None:
         for node in self.honest:
-            self.checkers.memory(node)
+            held = 0 if node.replica is None else entries(node.replica)
+            most = most_entries(self.scenario.seats)
+            if held > most:
+                raise Finding(
+                    f"R1: the replica of {node.index} holds {held} entries, at most {most} are right"
+                )
         self.agenda.call(MEMORY_CHECK_US, self._check_memory)
 
     def _recover(self) -> None:

@@ -325,7 +325,8 @@ class WrongParts(Ears):
     def _false_removal(self, proposal: Proposal) -> Discard:
         heard = self._removals
         if not heard or self._rng.random() < 0.3:
-            return Discard(tagged_hash("transaction.body", b"none"), b"\x92\x90\x90", ())
+            data = self._rng.choice((b"\x92\x90\x90", b"", b"\xc1"))
+            return Discard(tagged_hash("transaction.body", b"none"), data, ())
         true = self._rng.choice(heard)
         first = true.proposals[0]
         shown = self._rng.choice(
@@ -462,17 +463,16 @@ class Flooder(Ears):
 
     def added(self, liar: Intruder, target: int, letter: Letter) -> Told:
         """Dozens of messages for one."""
-        if not isinstance(letter, Prepare) or self._rng.random() < 0.8:
+        if not isinstance(letter, Prepare) or self._rng.random() < 0.5:
             return []
         told: Told = []
-        for step in range(1, FLOOD + 1):
+        for step in range(FLOOD):
             height, digest = letter.height + step % 2, self._rng.randbytes(32)
-            place = (letter.epoch, height, letter.view + step, digest)
+            view = letter.view + self._rng.randint(1, 10**6)
+            place = (letter.epoch, height, view, digest)
             told.append((0, sign_vote(Prepare, self._chain_id, *place, liar.signer)))
             told.append((0, sign_vote(Commit, self._chain_id, *place, liar.signer)))
-            unsigned = ViewChange(
-                letter.epoch, height, letter.view + step, None, (), letter.signer, WORTHLESS
-            )
+            unsigned = ViewChange(letter.epoch, height, view, None, (), letter.signer, WORTHLESS)
             told.append((0, self.signed(liar, unsigned)))
         return told
 

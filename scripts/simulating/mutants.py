@@ -11,8 +11,7 @@ import importlib.util
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
@@ -106,55 +105,49 @@ def plant(file: str, source: str) -> None:
 
 
 def run_child(
-    mutant: Mutant | None,
-    family: str,
-    seeds: Iterable[int],
+    runs: Sequence[tuple[str, int]],
     *,
-    source: tuple[str, str] | None = None,
-    timeout_s: float | None = None,
+    mutant: Mutant | None = None,
+    planted: tuple[str, str] = ("", ""),
+    to_the_end: bool = False,
     nice: int = 10,
-) -> Killed:
-    """Run ``seeds`` of ``family`` on the mutated code in a fresh process; on the code as shipped without a mutant.
+) -> tuple[list[str | None], float]:
+    """Run (family, seed) pairs in a fresh process on mutated code, up to the first finding: findings, CPU seconds.
 
-    ``source`` (file, text) stands for a mutant that is no single line of the list.
+    Without a mutant ``planted`` is a file and the text to run in its place; empty for the code as shipped.
     """
-    file, text = source or ("", "")
-    if mutant is not None:
-        file, text = mutant.file, mutated_source(mutant)
-    order = json.dumps({"file": file, "source": text, "family": family, "seeds": list(seeds)})
+    file, source = planted if mutant is None else (mutant.file, mutated_source(mutant))
+    order = {"file": file, "source": source, "runs": list(runs), "to_the_end": to_the_end}
     command = ["nice", "-n", str(nice), sys.executable, "-m", "scripts.simulating.mutant_child"]
-    begun = time.monotonic()
-    name = mutant.name if mutant is not None else file or "as shipped"
-    try:
-        done = subprocess.run(
-            command,
-            input=order,
-            capture_output=True,
-            text=True,
-            cwd=REPOSITORY,
-            timeout=timeout_s,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return Killed(name, family, 0, None, None, time.monotonic() - begun)
+    done = subprocess.run(
+        command, input=json.dumps(order), capture_output=True, text=True, cwd=REPOSITORY, check=False
+    )
     if done.returncode:
-        # It cannot even be imported, or it took the interpreter along: no test of the simulator.
+        # It cannot even be imported: no test of the simulator.
+        name = "the code as shipped" if not file else file if mutant is None else mutant.name
         raise StaleMutant(f"{name}: the process ended with {done.returncode}: {done.stderr[-2_000:]}")
     told = json.loads(done.stdout.splitlines()[-1])
-    return Killed(name, family, told["seeds"], told["seed"], told["finding"], told["seconds"])
+    return told["findings"], told["seconds"]
 
 
 def hunt(mutant: Mutant, *, most_seeds: int | None = None, first_seed: int = 1) -> Killed:
-    """Search for ``mutant`` until a seed finds it or its bound is reached; the seed is clean on the code as shipped."""
+    """Search for ``mutant`` until a seed finds it or its bound is reached; `check_shipped` judges the seeds."""
     limit = most_seeds or mutant.bound
-    killed = run_child(mutant, mutant.family, range(first_seed, first_seed + limit))
-    if killed.seed is not None:
-        shipped = run_child(None, mutant.family, (killed.seed,))
-        if shipped.finding is not None:
-            raise ShippedFinding(
-                f"seed {killed.seed} of {mutant.family} finds {shipped.finding!r} as shipped"
-            )
-    return killed
+    runs = [(mutant.family, seed) for seed in range(first_seed, first_seed + limit)]
+    findings, seconds = run_child(runs, mutant=mutant)
+    seed = None if findings[-1] is None else runs[len(findings) - 1][1]
+    return Killed(mutant.name, mutant.family, len(findings), seed, findings[-1], seconds)
+
+
+def check_shipped(results: Sequence[Killed]) -> None:
+    """The seeds that killed mutants find nothing on the code as shipped, else `ShippedFinding`."""
+    runs = sorted({(killed.family, killed.seed) for killed in results if killed.seed is not None})
+    if not runs:
+        return
+    findings, _ = run_child(runs, to_the_end=True)
+    wrong = [f"{family} {seed}: {text}" for (family, seed), text in zip(runs, findings, strict=True) if text]
+    if wrong:
+        raise ShippedFinding("seeds that find something on the code as shipped: " + "; ".join(wrong))
 
 
 # ---------------------------------------------------------------------- all of them
@@ -183,6 +176,7 @@ def hunt_all(
                 out.write_text(json.dumps([asdict(item) for item in known.values()], indent=1) + "\n")
         results.append(killed)
         progress(killed)
+    check_shipped(results)
     return results
 
 
