@@ -97,6 +97,9 @@ class PoolDoor(Protocol):
     def add(self, data: bytes, now_ms: int) -> bool:
         """Take in a transaction; False if it is malformed, unsound, known or finished."""
 
+    def __len__(self) -> int:
+        """How many wait, whatever their windows."""
+
     def keep(self, data: bytes) -> None:
         """Hold bytes for proposals that name them, whatever they are worth."""
 

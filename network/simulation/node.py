@@ -52,6 +52,8 @@ from network.wire import BlocksRequest, BlocksResponse, Decided, StatusAnnouncem
 
 TICK_MS: Final = 1_000
 """How often a shell looks after what has not been answered."""
+WINDOWS_MS: Final = 100
+"""How often windows of waiting transactions are looked at, as by the runtime."""
 RETRY_MS: Final = 250
 """How often what a proposal lacks is asked for again."""
 CONSENSUS: Final = frozenset((Proposal, Prepare, Commit, ViewChange, NewView))
@@ -106,6 +108,7 @@ class SimulatedNode:
         self._signed_height = 0
         self._told_waiting = 0
         self._retrying = False
+        self._looking = False
 
     def _end_life(self) -> None:
         self._lives += 1
@@ -296,7 +299,7 @@ class SimulatedNode:
             case SetTimer() | CancelTimer():
                 self._keep_time(effect)
             case BuildBatch():
-                self._later(0, self._proposals.build, effect)
+                self._later(0, self._build, effect)
             case CheckProposal():
                 self._later(0, self._proposals.check, effect)
                 self._retry_soon()
@@ -387,6 +390,7 @@ class SimulatedNode:
             return
         if relay:
             self._relay(transaction)
+        self._look_soon()
         if not self._told_waiting:
             self._tell_pool()
         self._proposals.came_in()
@@ -405,6 +409,22 @@ class SimulatedNode:
         self._told_waiting = len(waiting)
         oldest_ms = min((item.received_ms for item in waiting), default=None)
         self.step(PoolChanged(at, len(waiting), oldest_ms))
+
+    def _build(self, effect: BuildBatch) -> None:
+        if not self._proposals.build(effect):
+            self._told_waiting = 0  # as the runtime has it: the next arrival has to be told
+
+    def _look_at_windows(self) -> None:
+        """Transactions begin and cease to be includable as time goes by."""
+        self._looking = False
+        if len(self.pool) or self._told_waiting:
+            self._tell_pool()
+            self._look_soon()
+
+    def _look_soon(self) -> None:
+        if not self._looking:
+            self._looking = True
+            self._later(self.clock.delay_us(WINDOWS_MS), self._look_at_windows)
 
     # ------------------------------------------------------------------ letters and ticks
 

@@ -39,6 +39,10 @@ class Pool:
         self.keep(data)
         return True
 
+    def __len__(self) -> int:
+        """How many wait, whatever their windows."""
+        return len(self._waiting)
+
     def keep(self, data: bytes) -> None:
         """Hold bytes for proposals that name them, whatever they are worth."""
         self._bytes[full_hash(data)] = data

@@ -39,8 +39,8 @@ class Proposals:
         self._gatherings.clear()
         self._wanted.clear()
 
-    def build(self, effect: BuildBatch) -> None:
-        """Answer with a batch."""
+    def build(self, effect: BuildBatch) -> bool:
+        """Answer with a batch; whether there is anything in it."""
         chosen = self._pool.batch(effect.time_ms, effect.max_bytes, effect.excluded)
         self._process.step(
             Batch(
@@ -52,6 +52,7 @@ class Proposals:
                 tuple(item.reference for item in chosen),
             )
         )
+        return bool(chosen)
 
     # ------------------------------------------------------------------ proposals of others
 

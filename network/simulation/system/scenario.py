@@ -39,7 +39,7 @@ class Scenario:
 
     def parameters(self) -> Parameters:
         """The chain's rules: short phases, a few blocks each."""
-        interval_ms = 1_500 if self.lean else 800
+        interval_ms = 2_800 if self.lean else 800
         p = Parameters(
             groups=self.groups,
             run_ms=1_000 if self.lean else 3_000,
