@@ -87,6 +87,8 @@ class Journal:
         self._length = 0
         self._heights: dict[int, int] = {}
         """Highest height in each segment."""
+        self._blocks: dict[Digest, int] = {}
+        """The segment of every stored block, by digest."""
         self._standing: tuple[JournalRecord, ...] = ()
         """The last abstention, and a later resumption: carried into every new segment."""
         self._failed: str | None = None
@@ -156,15 +158,21 @@ class Journal:
         return self._length
 
     def find_block(self, digest: Digest) -> Block | None:
-        """A block that the journal stores, read from the files: the replica keeps only some of a height's in memory."""
+        """A block that the journal stores, read from its file: the replica keeps only some of a height's in memory.
+
+        One that it does not store costs nothing: peers ask for such, and so does a node that is a little late.
+        """
+        number = self._blocks.get(digest)
+        if number is None:
+            return None
+        name = _segment_name(number)
+        content = self._guarded(self._files.read, name)
         fresh = Journal(self._files, self._public_key, b"")
-        names = _segments(self._files)
-        for place, name in enumerate(names):
-            content = self._guarded(self._files.read, name)
-            for record in fresh._read_segment(name, content, last=place == len(names) - 1):
-                if isinstance(record, BlockRecord) and record.block.header.digest() == digest:
-                    return record.block
-        return None
+        records = fresh._read_segment(name, content, last=number == self._segment)
+        blocks = (record.block for record in records if isinstance(record, BlockRecord))
+        found = next((block for block in blocks if block.header.digest() == digest), None)
+        invariant(found is not None, f"{name} holds the block that was written into it")
+        return found
 
     # ---- writing
 
@@ -190,9 +198,13 @@ class Journal:
         self._write(_FORGET, keep.to_bytes(8, "little"))
         self._sync()
         for number in range(self._oldest, keep):
-            self._guarded(self._files.remove, _segment_name(number))
-            del self._heights[number]
+            self._remove(number)
         self._oldest = keep
+
+    def _remove(self, number: int) -> None:
+        self._guarded(self._files.remove, _segment_name(number))
+        del self._heights[number]
+        self._blocks = {digest: segment for digest, segment in self._blocks.items() if segment != number}
 
     def _note(self, records: tuple[JournalRecord, ...]) -> None:
         top = self._heights.get(self._segment, -1)
@@ -205,6 +217,8 @@ class Journal:
                     self._standing = (*kept, record)
                 case _:
                     top = max(top, record.height)
+            if isinstance(record, BlockRecord):
+                self._blocks[record.block.header.digest()] = self._segment
         self._heights[self._segment] = top
 
     def _write(self, kind: int, content: bytes) -> None:
@@ -363,8 +377,7 @@ class Journal:
         if first > self._oldest:
             raise JournalLost(f"segments {self._oldest} to {first - 1} of the journal are missing")
         for number in range(first, self._oldest):  # a deletion that a crash cut short
-            self._guarded(self._files.remove, _segment_name(number))
-            del self._heights[number]
+            self._remove(number)
         if at_least is None:
             return
         if at_least.identity != self.identity:

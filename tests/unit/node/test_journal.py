@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from consensus.effects import AbstainRecord, JournalRecord, ResumeRecord, SentRecord
+from consensus.block import Block, Header
+from consensus.effects import AbstainRecord, BlockRecord, JournalRecord, ResumeRecord, SentRecord
 from consensus.messages import Prepare
 from node import journal as journal_module
 from node.files import SystemFiles
@@ -17,6 +18,11 @@ IDENTITY = bytes(range(100, 116))
 
 def record(height: int, view: int = 0) -> SentRecord:
     return SentRecord(height, Prepare(1, height, view, bytes(32), KEY, bytes([view % 256]) * 64))
+
+
+def block(height: int) -> Block:
+    header = Header(1, bytes(32), height, 0, 0, bytes(32), height, bytes(20), *(bytes(32) for _ in range(7)))
+    return Block(header, (bytes(300),), None, ())
 
 
 def written(count: int) -> tuple[MemoryFiles, list[JournalRecord]]:
@@ -184,6 +190,25 @@ def test_forgetting_keeps_the_journal_small_and_complete() -> None:
     found = recovered(files.after_power_loss())
     assert found[-2:] == [record(299), record(299, 1)]
     assert len(files.written) <= 3
+
+
+@pytest.mark.usefixtures("small_segments")
+def test_a_stored_block_is_found_until_it_is_forgotten_and_another_costs_no_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    files = MemoryFiles()
+    journal = Journal.create(files, KEY, IDENTITY)
+    blocks = {height: block(height) for height in range(1, 9)}
+    for height, item in blocks.items():
+        journal.append((BlockRecord(height, item), record(height)))
+        journal.forget(height - 2)
+    again = Journal.load(MemoryFiles(dict(files.written)), KEY)
+    for opened in (journal, again):
+        assert opened.find_block(blocks[8].header.digest()) == blocks[8]
+        assert opened.find_block(blocks[6].header.digest()) == blocks[6]
+        assert opened.find_block(blocks[1].header.digest()) is None
+        monkeypatch.setattr(opened, "_files", None)
+        assert opened.find_block(bytes(32)) is None
 
 
 @pytest.mark.usefixtures("small_segments")
