@@ -12,12 +12,13 @@ import structlog
 
 from node.cli.localnet import Place
 from node.client import NodeClient
+from scripts.faulting import processes
 from scripts.faulting.__main__ import FAULTS
 from scripts.faulting.errors import FaultError
 from scripts.faulting.network import look, read
 from scripts.faulting.recipes import KINDS, Recipe
 from scripts.history.recording.log import Log, now
-from scripts.history.records import Nemesis
+from scripts.history.records import Nemesis, Problem
 
 PAUSE_S: Final = (0.5, 3.0)
 READY_S: Final = 90.0
@@ -35,6 +36,7 @@ class Storm:
         self._places = list(places)
         self._draw = random.Random(f"storm {seed}")
         self._busy: set[str] = set()
+        self._dead: set[str] = set()
         self._deck: list[Recipe] = []
         self._number = 0
         self._slots = max(1, faults)
@@ -49,6 +51,7 @@ class Storm:
 
     async def _worker(self, deadline: float) -> None:
         while (left := deadline - time.monotonic()) > 0:
+            self._look_for_the_dead()
             recipe = self._next()
             place = self._target(recipe)
             if place is None:
@@ -60,6 +63,15 @@ class Storm:
             finally:
                 self._busy.discard(place.name)
             await asyncio.sleep(min(self._draw.uniform(*PAUSE_S), max(0.0, deadline - time.monotonic())))
+
+    def _look_for_the_dead(self) -> None:
+        """A node that ended though nothing was done to it is a finding (R2)."""
+        for place in read(self._home).nodes:
+            if place.name not in self._busy | self._dead and not processes.is_running(place):
+                self._dead.add(place.name)
+                self._record.write(
+                    Problem(now(), place.name, f"it ended, and nothing was done to it ({place.log})")
+                )
 
     def _next(self) -> Recipe:
         """Like cards from a shuffled deck: every kind comes before one comes again."""

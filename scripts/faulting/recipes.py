@@ -30,8 +30,6 @@ class Recipe(NamedTuple):
     """How long it lasts."""
     variant: str = ""
     """Tells recipes of one command apart."""
-    ends: bool = False
-    """The node is expected to stop by itself."""
 
     @property
     def name(self) -> str:
@@ -64,7 +62,7 @@ KINDS: Final = (
     Recipe("cut", HEAL),
     Recipe("skew", options=_drawn(ms=(1_000, 3_600_000)), variant="ahead"),
     Recipe("skew", options=_drawn(ms=(-3_600_000, -1_000)), variant="behind"),
-    Recipe("fill", options=_fixed(room_bytes=0), ends=True),
+    Recipe("fill", options=_fixed(room_bytes=0)),
     Recipe("tear", DONE, _drawn(bytes_cut=(1, 600)), forgets=True),
     Recipe("flip", DONE, lambda draw: {"where": "journal", "seed": draw.randrange(10**6)}, variant="journal"),
     Recipe(
@@ -73,9 +71,8 @@ KINDS: Final = (
         lambda draw: {"where": "ledger", "seed": draw.randrange(10**6), "wait": False},
         forgets=True,
         variant="ledger",
-        ends=True,
     ),
-    Recipe("fsync", options=_drawn(syncs=(5, 60)), ends=True),
+    Recipe("fsync", options=_drawn(syncs=(5, 60))),
     Recipe("silent"),
     Recipe("equivocate", byzantine=True),
     Recipe("mute", options=_fixed(kind="proposal"), variant="proposal"),

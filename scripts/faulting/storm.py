@@ -179,7 +179,7 @@ def _clients(options: argparse.Namespace, shared: Shared) -> list[asyncio.Task[N
         home = shared.places[process % len(shared.places)] if process % 2 == 0 else None
         tasks.append(asyncio.create_task(Client(shared, process, home).run(0.25)))
     tasks.append(asyncio.create_task(read_everywhere(shared, 1_000, 1.0)))
-    tasks += [asyncio.create_task(listen(shared, 2_000 + n, shared.places[n])) for n in range(2)]
+    tasks += [asyncio.create_task(listen(shared, 2_000 + n, shared.places[n], stays=not n)) for n in range(2)]
     return tasks
 
 

@@ -14,7 +14,7 @@ from scripts.history.recording.log import now
 from scripts.history.records import Event, Info, Invoke, Ok, Subscribe
 
 PAUSE_S: Final = 0.3
-SILENT_S: Final = 20.0
+SILENT_S: Final = 4.0
 """A stream without an event for so long is left for another node's: its node may be cut off."""
 
 
@@ -53,18 +53,21 @@ async def _ask(shared: Shared, place: Place, subject: str) -> schema.MemberAnswe
         return None
 
 
-async def listen(shared: Shared, process: int, first: Place) -> None:
-    """Follow a stream until cancelled; where it breaks it is resumed, at another node, behind the last event."""
+async def listen(shared: Shared, process: int, first: Place, *, stays: bool) -> None:
+    """Follow a stream until cancelled; where it breaks it is resumed behind the last event.
+
+    At another node, or with ``stays`` at the same: on one that no fault is aimed at it sees every block as it comes.
+    """
     draw, place = random.Random(f"listen {process}"), first
     at: tuple[int, int] | None = None
     while True:
         with contextlib.suppress(ClientError, TimeoutError):
-            async with NodeClient(place.url) as node:
+            async with NodeClient(place.url, timeout_s=5) as node:
                 if at is None:
                     at = ((await node.status()).height + 1, -1)
                 at = await _follow(shared, process, place, node, at)
         await asyncio.sleep(PAUSE_S)
-        place = draw.choice(shared.places)
+        place = first if stays else draw.choice(shared.places)
 
 
 async def _follow(

@@ -10,12 +10,18 @@ import pytest
 
 from node.cli.localnet import FILE, Network, Place, link_port
 from node.keystore import NODE_KEY_FILE, KeyPair, write_key
+from scripts.faulting import homes
 from scripts.faulting import network as networks
 from scripts.faulting.__main__ import ABOUT, FAULTS, main
+from scripts.faulting.corruption import SEEN
 from scripts.faulting.errors import FaultError
 from scripts.faulting.links import HOST, Links, Rule
+from scripts.faulting.nemesis import Storm
 from scripts.faulting.network import Overview, Standing, changing, find_home, read, resolve
+from scripts.faulting.recipes import KINDS
 from scripts.faulting.routes import cut_off
+from scripts.history.recording.log import Log
+from tests.byzantine.member import BEHAVIOURS
 
 WRAPPERS = Path(__file__).parents[3] / "scripts" / "faults"
 
@@ -156,3 +162,109 @@ def free_base_port() -> int:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1]) - 102
+
+
+# ---- links, homes and storms
+
+
+@pytest.mark.parametrize(
+    ("rule", "size", "least_s", "most_s"),
+    [
+        (Rule(1, 2), 1_000, 0.0, 0.0),
+        (Rule(1, 2, delay_ms=250), 1_000, 0.25, 0.25),
+        (Rule(1, 2, bytes_per_s=10_000), 5_000, 0.5, 0.5),
+        (Rule(1, 2, lost_per_mille=1_000), 1, 0.2, 0.2),
+    ],
+)
+def test_a_rule_says_how_long_a_piece_waits(rule: Rule, size: int, least_s: float, most_s: float) -> None:
+    assert least_s <= Links(1, [])._wait_s(rule, size) <= most_s
+
+
+def test_rules_that_pass_everything_are_not_told() -> None:
+    links = Links(1, [])
+    links.change([Rule(1, 2, held=True), Rule(2, 1, delay_ms=5), Rule(3, 1, cut=True)])
+    assert links.rules() == [Rule(1, 2, held=True), Rule(2, 1, delay_ms=5)]
+    links.change([Rule(1, 2), Rule(2, 1)])
+    assert links.rules() == []
+
+
+def home_with_journal(made: Network) -> Path:
+    folder = Path(made.nodes[0].home) / "journal"
+    folder.mkdir()
+    (folder / "0001").write_bytes(bytes(50))
+    (folder / "0002").write_bytes(bytes(100))
+    return folder
+
+
+def test_a_torn_journal_loses_its_end(tmp_path: Path) -> None:
+    made = make_network(tmp_path)
+    folder = home_with_journal(made)
+    assert homes._tear(tmp_path, made.nodes[0], 17) == {"file": "0002", "bytes_cut": 17}
+    assert [len(path.read_bytes()) for path in sorted(folder.iterdir())] == [50, 83]
+
+
+def test_flipped_bits_are_those_of_the_seed(tmp_path: Path) -> None:
+    made = make_network(tmp_path)
+    segment = home_with_journal(made) / "0002"
+    homes._flip(tmp_path, made.nodes[0], "journal", 3, seed=5)
+    flipped = segment.read_bytes()
+    assert 1 <= sum(byte.bit_count() for byte in flipped) <= 3
+    homes._flip(tmp_path, made.nodes[0], "journal", 3, seed=5)
+    assert segment.read_bytes() == bytes(100)
+
+
+def test_a_copy_is_needed_before_it_can_be_put_back(tmp_path: Path) -> None:
+    made = make_network(tmp_path)
+    with pytest.raises(FaultError, match="scripts/faults/backup node1"):
+        homes._restore(tmp_path, made.nodes[0])
+
+
+def test_a_wiped_home_keeps_its_keys(tmp_path: Path) -> None:
+    made = make_network(tmp_path)
+    folder = home_with_journal(made)
+    homes._wipe(tmp_path, made.nodes[0])
+    assert not folder.exists()
+    assert networks.address_of_place(made.nodes[0])
+
+
+@pytest.mark.parametrize(
+    ("fault", "options", "reason"),
+    [
+        ("delay", {"ms": 0}, "1 to 60 000"),
+        ("lose", {"percent": 99.0}, "at most 90"),
+        ("throttle", {"bytes_per_s": 1}, "at least 100"),
+    ],
+)
+def test_a_rule_beyond_reason_is_refused(
+    tmp_path: Path, fault: str, options: dict[str, int], reason: str
+) -> None:
+    made = make_network(tmp_path)
+    with pytest.raises(FaultError, match=reason):
+        FAULTS[fault](tmp_path, overview(made), ["node1"], **options)
+
+
+def test_every_recipe_of_a_storm_is_a_command_that_can_be_undone() -> None:
+    assert len({recipe.name for recipe in KINDS}) == len(KINDS) >= 25
+    for recipe in KINDS:
+        assert {recipe.fault, *recipe.undo} <= FAULTS.keys()
+        assert recipe.fault not in ("heal", "tap", "backup")
+    told = set(FAULTS) - {"heal", "tap", "backup"}
+    assert {recipe.fault for recipe in KINDS} == told
+
+
+def test_a_storm_deals_every_kind_before_one_comes_again(tmp_path: Path) -> None:
+    made = make_network(tmp_path)
+
+    def dealt(seed: int, count: int) -> list[str]:
+        log = Log(tmp_path / "history.jsonl")
+        storm = Storm(tmp_path, made.nodes, 1, seed, log)
+        log.close()
+        return [storm._next().name for _ in range(count)]
+
+    assert sorted(dealt(3, len(KINDS))) == sorted(recipe.name for recipe in KINDS)
+    assert dealt(3, 50) == dealt(3, 50) != dealt(4, 50)
+
+
+@pytest.mark.parametrize("behaviour", sorted(BEHAVIOURS))
+def test_every_dishonest_member_has_something_to_watch(behaviour: str) -> None:
+    assert SEEN[behaviour]
