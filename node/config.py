@@ -71,7 +71,9 @@ def parse_config(text: str, source: str) -> NodeConfig:
     try:
         return msgspec.convert(tomllib.loads(text), NodeConfig)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{source} is not TOML: {error}") from error
+        raise ConfigurationError(
+            f"{source} is not TOML: {error}; mend that line, or move the file away: every key has a default"
+        ) from error
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"{source}: {error}; `cgpbft validate-config` lists every key") from error
 
@@ -84,7 +86,9 @@ def load_config(home: Path) -> NodeConfig:
     except FileNotFoundError:
         return NodeConfig()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"cannot read {path}: {error}") from error
+        raise ConfigurationError(
+            f"cannot read {path}: {error}; restore it, or move it away: every key has a default"
+        ) from error
 
 
 def override(config: NodeConfig, overrides: dict[str, object]) -> NodeConfig:

@@ -242,7 +242,7 @@ class _CrashingDisk(RecordingDisk):
 
 
 def enumerate_crash_points(
-    seed: int = 1, *, milliseconds: int = 4_000, syncs: bool = True, progress: Progress = lambda _: None
+    seed: int = 1, *, milliseconds: int = 40_000, syncs: bool = True, progress: Progress = lambda _: None
 ) -> CrashResult:
     """All crash points of the run of ``seed``, and a failure of every call; ``syncs`` False plants a disk that lies."""
     return check_recording(record(seed, milliseconds=milliseconds), syncs=syncs, progress=progress)

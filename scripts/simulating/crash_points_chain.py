@@ -67,6 +67,11 @@ def open_ledger(path: Path, genesis: Genesis) -> Ledger:
         raise
 
 
+def apply_block(ledger: Ledger, certified: CertifiedBlock) -> None:
+    """As a node does, with a journal position that follows from the height."""
+    ledger.apply(certified, journal=JournalPosition(JOURNAL_IDENTITY, certified.block.header.height))
+
+
 class Chain:
     """A ledger that grows by one block of a trade and a transfer at a time."""
 
@@ -76,12 +81,17 @@ class Chain:
         self.members = sorted(self.keys.values(), key=lambda key: key.address)
         self.blocks: list[CertifiedBlock] = []
 
-    def grow(self) -> CertifiedBlock:
+    def reopen(self, store: Store) -> None:
+        """Go on with what a store holds."""
+        self.ledger = Ledger(store, self.ledger.genesis, Ed25519Verifier())
+
+    def grow(self, transfers: int = 1) -> CertifiedBlock:
         """Decide the next block; durable when this returns."""
         height = self.ledger.height + 1
-        certified = self._certify(self._block((self._transfer(height), self._trade(height))))
+        sent = [self._transfer(height, number) for number in range(1, transfers + 1)]
+        certified = self._certify(self._block((*sent, self._trade(height))))
         self.ledger.check_certified(certified)
-        self.ledger.apply(certified, journal=JournalPosition(JOURNAL_IDENTITY, height))
+        apply_block(self.ledger, certified)
         self.blocks.append(certified)
         return certified
 
@@ -91,8 +101,8 @@ class Chain:
         body = encode_body(self.ledger.chain_id, sender, start_ms, start_ms + 60_000, nonce, payload)
         return sign_body(body, signers)
 
-    def _transfer(self, height: int) -> bytes:
-        return self._sign(height, Transfer(self.members[1].address, height), self.members[0])
+    def _transfer(self, height: int, number: int) -> bytes:
+        return self._sign(height, Transfer(self.members[1].address, number), self.members[0])
 
     def _trade(self, height: int) -> bytes:
         seller, buyer = self.members[height % 2], self.members[2 + height % 2]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from consensus.effects import Effect
-from network.simulation.cluster import Outcome, Scenario, Simulation
+from network.simulation.cluster import Scenario, Simulation
 from network.simulation.surroundings import Holder
 from scripts.simulating.crash_points_recording import POOR_LINKS, RUN
 
@@ -28,6 +28,8 @@ class EffectCrash:
     node: int
     effect: int
     """Number of the effect at that node, from 0."""
+    kind: str
+    """Of the effect."""
     after: bool
 
 
@@ -46,12 +48,14 @@ class _Counting(Simulation):
 
     def __init__(self, scenario: Scenario) -> None:
         self.counts: Counter[int] = Counter()
+        self.kinds: dict[int, list[str]] = {}
         super().__init__(scenario)
         self.network.quality = POOR_LINKS
 
     def performed(self, node: Holder, effect: Effect) -> None:
         if self.agenda.now_us < self.scenario.fault_phase_us:
             self.counts[node.index] += 1
+            self.kinds.setdefault(node.index, []).append(type(effect).__name__)
         super().performed(node, effect)
 
 
@@ -81,20 +85,23 @@ def crash_points_of(seed: int, milliseconds: int) -> Iterator[EffectCrash]:
     """Both sides of every effect of every node of the run without a crash."""
     run = _Counting(scenario_of(seed, milliseconds))
     run.run()
-    for node in sorted(run.counts):
-        for effect in range(run.counts[node]):
+    for node, kinds in sorted(run.kinds.items()):
+        for effect, kind in enumerate(kinds):
             for after in (False, True):
-                yield EffectCrash(seed, node, effect, after)
+                yield EffectCrash(seed, node, effect, kind, after)
 
 
-def crash_once(crash: EffectCrash, milliseconds: int) -> tuple[Outcome, str | None]:
-    """One run with one crash; what it found, and the kind of the effect (None if it was not reached)."""
+def crash_once(crash: EffectCrash, milliseconds: int) -> str | None:
+    """One run with one crash; what it found."""
     run = _Crashing(scenario_of(crash.seed, milliseconds), crash)
-    return run.run(), run.crashed_at
+    outcome = run.run()
+    if run.crashed_at != crash.kind:
+        return f"{crash}: the run came to {run.crashed_at} instead"
+    return None if outcome.finding is None else f"{crash}: {outcome.finding}"
 
 
 def enumerate_effect_crashes(
-    seed: int = 1, *, milliseconds: int = 1_000, progress: Callable[[int], None] = lambda _: None
+    seed: int = 1, *, milliseconds: int = 12_000, progress: Callable[[int], None] = lambda _: None
 ) -> EffectCrashResult:
     """All of them."""
     began = time.monotonic()
@@ -102,14 +109,11 @@ def enumerate_effect_crashes(
     findings: list[str] = []
     runs = 0
     for crash in crash_points_of(seed, milliseconds):
-        outcome, kind = crash_once(crash, milliseconds)
+        finding = crash_once(crash, milliseconds)
         runs += 1
-        if kind is None:
-            findings.append(f"{crash}: the run never came to this effect")
-        else:
-            by_effect[f"{'after' if crash.after else 'before'} {kind}"] += 1
-        if outcome.finding is not None:
-            findings.append(f"{crash}: {outcome.finding}")
+        by_effect[f"{'after' if crash.after else 'before'} {crash.kind}"] += 1
+        if finding is not None:
+            findings.append(finding)
         if len(findings) >= MAX_FINDINGS:
             break
         progress(runs)

@@ -57,14 +57,17 @@ class _Check:
         try:
             records = Journal.load(SystemFiles(JOURNAL, RecordingDisk(tree)), key).recovered
         except JournalLost:
-            records = open_journal(SystemFiles(JOURNAL, RecordingDisk(tree)), self._key, _ledger()).recovered
+            records = open_journal(
+                SystemFiles(JOURNAL, RecordingDisk(tree)), self._key, ledger_without_blocks()
+            ).recovered
         if records[-1:] != (AbstainRecord(UNKNOWN_HEIGHT),):
             self.findings.append(
                 f"{kind}, call {call}: a journal of {len(records)} records that does not abstain"
             )
 
 
-def _ledger() -> Ledger:
+def ledger_without_blocks() -> Ledger:
+    """For a home whose ledger says nothing of a journal."""
     return cast(Ledger, _LedgerWithoutBlocks())
 
 
@@ -82,7 +85,7 @@ def enumerate_lost_points(recording: Recording, progress: Progress = lambda _: N
     damaged = {path: content[:200] + bytes((content[200] ^ 1,)) + content[201:]}
     check = _Check(key)
     with structlog.testing.capture_logs():
-        opened = open_journal(SystemFiles(JOURNAL, _Watched(damaged, check)), key, _ledger())
+        opened = open_journal(SystemFiles(JOURNAL, _Watched(damaged, check)), key, ledger_without_blocks())
     progress(sum(check.points.values()))
     if encode(opened.recovered) != encode((AbstainRecord(UNKNOWN_HEIGHT),)):
         check.findings.append("a damaged journal was opened as a whole one")

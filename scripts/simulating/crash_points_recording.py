@@ -20,8 +20,9 @@ RUN = Scenario(
     liars=(),
     epoch_heights=None,
     faults=0,
-    fault_phase_us=1_500_000,
-    transaction_interval_us=150_000,
+    fault_phase_us=40_000_000,
+    transaction_interval_us=1_000_000,
+    blocks=1,
 )
 """Four delegates, honest and never down, on links that lose a third of all messages: blocks and view changes."""
 POOR_LINKS = LinkQuality(greatest_delay_us=50_000, loss_bp=3_000)
@@ -78,7 +79,7 @@ class _Recorder(Simulation):
         super().applied(node, certified)
 
 
-def record(seed: int, *, milliseconds: int = 12_000) -> Recording:
+def record(seed: int, *, milliseconds: int = 40_000) -> Recording:
     """The run of ``seed``; the node with the most view-changes, since those have the most to lose."""
     run = _Recorder(replace(RUN, seed=seed, fault_phase_us=milliseconds * 1_000))
     run.network.quality = POOR_LINKS
