@@ -10,5 +10,6 @@ Nothing that is shipped imports this package. Read it in this order:
     faults       what happens to nodes, links, clocks and disks
     byzantine    members that lie, with real keys
     checkers     PROTOCOL 12, at every send and commit
-    runner       many seeds; `python -m network.simulation` is scripts/simulate
+    reachability  named events that campaigns must reach
+    runner       many seeds; the command is scripts/simulate (scripts/simulating)
 """
