@@ -11,6 +11,8 @@ from typing import Final
 from network.simulation.byzantine import MISCHIEF
 from network.simulation.cluster import simulate
 from network.simulation.scenario import SECOND_US, TWINS, Scenario, draw
+from network.simulation.system import draw as draw_system
+from network.simulation.system import simulate as simulate_system
 
 Family = Callable[[int], str | None]
 """The finding of a seed, if it has one."""
@@ -108,6 +110,12 @@ def _run(make: Make) -> Family:
     return family
 
 
+def _system(seed: int) -> str | None:
+    """Whole systems: elections and members that come and go over some epochs, every fourth time with trades."""
+    scenario = replace(draw_system(seed), epochs=3) if seed % 4 == 3 else draw_system(seed, 6)
+    return simulate_system(replace(scenario, real_keys=False)).finding
+
+
 FAMILIES: Final[Mapping[str, Family]] = {
     "drawn": _run(draw),
     "short": _run(_short),
@@ -120,6 +128,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "twins": _run(_twins),
     "liars": _run(_any_liar),
     "mixed": _run(_mixed),
+    "system": _system,
     **{f"liars: {kind}": _run(_with(kind)) for kind in MISCHIEF},
 }
 """By name. Those named ``liars: KIND`` have one member with that mischief."""

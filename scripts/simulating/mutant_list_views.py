@@ -128,6 +128,14 @@ VIEWS: Final[tuple[Mutant, ...]] = (
         _FORGER,
     ),
     Mutant(
+        "new-view-sender-twice",
+        _VIEW_CHANGE,
+        "    senders = {item.signer for item in message.view_changes}",
+        "    senders = [item.signer for item in message.view_changes]",
+        "one view-change would count twice (raijin 7)",
+        _FORGER,
+    ),
+    Mutant(
         "new-view-of-mixed-views",
         _VIEW_CHANGE,
         "    if item.view != view:\n        return False",

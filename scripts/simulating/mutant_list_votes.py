@@ -193,7 +193,7 @@ VOTES: Final[tuple[Mutant, ...]] = (
         "duplicate-sender-counted",
         _PHASES,
         "    if tally.first(vote.signer, vote.view) is None:\n        if tally.has_quorum",
-        "    if tally.first(vote.signer, vote.view) is not vote:\n        if tally.has_quorum",
+        "    if tally.keeps(vote.signer, vote.view):\n        if tally.has_quorum",
         "one key could fill a quorum",
         "liars: replayer",
     ),
@@ -241,14 +241,6 @@ VOTES: Final[tuple[Mutant, ...]] = (
         "if first is None or first.digest == vote.digest or",
         "if first is None or first.digest != vote.digest or",
         "an honest delegate that resends would be accused",
-    ),
-    Mutant(
-        "old-views-keep-their-place",
-        _TALLY,
-        "return len(own) < VIEWS_KEPT or view > min(own)",
-        "return len(own) < VIEWS_KEPT or view < min(own)",
-        "after eight views no vote would be taken any more",
-        "starved",
     ),
     # ------------------------------------------------------------------ proposals
     Mutant(
@@ -443,7 +435,7 @@ VOTES: Final[tuple[Mutant, ...]] = (
         "if held is None or held.pre_prepare.view < record.certificate.pre_prepare.view:",
         "if held is not None and held.pre_prepare.view < record.certificate.pre_prepare.view:",
         "after a restart a prepared block would be hidden (raijin 8)",
-        "faults",
+        "restarts",
     ),
     Mutant(
         "view-forgotten-at-restart",

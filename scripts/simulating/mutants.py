@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Final
+from typing import Any, Final, Self
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 MAX_SEED_SECONDS: Final = 60
@@ -104,47 +104,87 @@ def plant(file: str, source: str) -> None:
     sys.meta_path.insert(0, _Finder(name, source, str(REPOSITORY / file)))
 
 
-def run_child(
-    runs: Sequence[tuple[str, int]],
-    *,
-    mutant: Mutant | None = None,
-    planted: tuple[str, str] = ("", ""),
-    to_the_end: bool = False,
-    nice: int = 10,
-) -> tuple[list[str | None], float]:
-    """Run (family, seed) pairs in a fresh process on mutated code, up to the first finding: findings, CPU seconds.
+class Ground:
+    """Where mutants run: a process that forks for each, or a fresh one where that cannot be."""
 
-    Without a mutant ``planted`` is a file and the text to run in its place; empty for the code as shipped.
-    """
-    file, source = planted if mutant is None else (mutant.file, mutated_source(mutant))
-    order = {"file": file, "source": source, "runs": list(runs), "to_the_end": to_the_end}
-    command = ["nice", "-n", str(nice), sys.executable, "-m", "scripts.simulating.mutant_child"]
-    done = subprocess.run(
-        command, input=json.dumps(order), capture_output=True, text=True, cwd=REPOSITORY, check=False
-    )
-    if done.returncode:
-        # It cannot even be imported: no test of the simulator.
+    def __init__(self) -> None:
+        self._server: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        self._server = subprocess.Popen(
+            [*_CHILD, "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        server, self._server = self._server, None
+        if server is not None and server.stdin is not None and server.stdout is not None:
+            server.stdin.close()
+            server.wait()
+            server.stdout.close()
+
+    def run(
+        self,
+        runs: Sequence[tuple[str, int]],
+        *,
+        mutant: Mutant | None = None,
+        planted: tuple[str, str] = ("", ""),
+        to_the_end: bool = False,
+    ) -> tuple[list[str | None], float]:
+        """Run (family, seed) pairs on mutated code up to the first finding, or all: findings, CPU seconds.
+
+        Without a mutant ``planted`` is a file and the text to run in its place; empty for the code as shipped.
+        """
+        file, source = planted if mutant is None else (mutant.file, mutated_source(mutant))
         name = "the code as shipped" if not file else file if mutant is None else mutant.name
-        raise StaleMutant(f"{name}: the process ended with {done.returncode}: {done.stderr[-2_000:]}")
-    told = json.loads(done.stdout.splitlines()[-1])
-    return told["findings"], told["seconds"]
+        order = {"file": file, "source": source, "runs": list(runs), "to_the_end": to_the_end}
+        told = self._served(json.dumps(order))
+        if told.get("import"):
+            told = _fresh(json.dumps(order))
+        if "error" in told:
+            # It cannot even be imported: no test of the simulator.
+            raise StaleMutant(f"{name}: {told['error']}")
+        return told["findings"], told["seconds"]
+
+    def _served(self, order: str) -> dict[str, Any]:
+        server = self._server
+        if server is None or server.stdin is None or server.stdout is None:
+            return {"import": True}
+        server.stdin.write(order + "\n")
+        server.stdin.flush()
+        line = server.stdout.readline()
+        told: dict[str, Any] = json.loads(line) if line else {"error": "the serving process is gone"}
+        return told
 
 
-def hunt(mutant: Mutant, *, most_seeds: int | None = None, first_seed: int = 1) -> Killed:
+_CHILD: Final = (sys.executable, "-m", "scripts.simulating.mutant_child")
+
+
+def _fresh(order: str) -> dict[str, Any]:
+    done = subprocess.run(_CHILD, input=order, capture_output=True, text=True, cwd=REPOSITORY, check=False)
+    if done.returncode:
+        return {"error": f"the process ended with {done.returncode}: {done.stderr[-2_000:]}"}
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
+def hunt(
+    mutant: Mutant, ground: Ground | None = None, *, most_seeds: int | None = None, first_seed: int = 1
+) -> Killed:
     """Search for ``mutant`` until a seed finds it or its bound is reached; `check_shipped` judges the seeds."""
     limit = most_seeds or mutant.bound
     runs = [(mutant.family, seed) for seed in range(first_seed, first_seed + limit)]
-    findings, seconds = run_child(runs, mutant=mutant)
+    findings, seconds = (ground or Ground()).run(runs, mutant=mutant)
     seed = None if findings[-1] is None else runs[len(findings) - 1][1]
-    return Killed(mutant.name, mutant.family, len(findings), seed, findings[-1], seconds)
+    return Killed(mutant.name, mutant.family, len(findings), seed, findings[-1], round(seconds, 2))
 
 
-def check_shipped(results: Sequence[Killed]) -> None:
+def check_shipped(results: Sequence[Killed], ground: Ground | None = None) -> None:
     """The seeds that killed mutants find nothing on the code as shipped, else `ShippedFinding`."""
     runs = sorted({(killed.family, killed.seed) for killed in results if killed.seed is not None})
     if not runs:
         return
-    findings, _ = run_child(runs, to_the_end=True)
+    findings, _ = (ground or Ground()).run(runs, to_the_end=True)
     wrong = [f"{family} {seed}: {text}" for (family, seed), text in zip(runs, findings, strict=True) if text]
     if wrong:
         raise ShippedFinding("seeds that find something on the code as shipped: " + "; ".join(wrong))
@@ -166,17 +206,18 @@ def hunt_all(
     """Every mutant, one process at a time; results in ``out`` are not made again, except of those that survived."""
     known = load(out)
     results = []
-    for mutant in mutants:
-        mutated_source(mutant)
-        killed = known.get(mutant.name)
-        if killed is None or killed.finding is None or killed.family != mutant.family:
-            killed = hunt(mutant, most_seeds=most_seeds)
-            known[mutant.name] = killed
-            if out is not None:
-                out.write_text(json.dumps([asdict(item) for item in known.values()], indent=1) + "\n")
-        results.append(killed)
-        progress(killed)
-    check_shipped(results)
+    with Ground() as ground:
+        for mutant in mutants:
+            mutated_source(mutant)
+            killed = known.get(mutant.name)
+            if killed is None or killed.finding is None or killed.family != mutant.family:
+                killed = hunt(mutant, ground, most_seeds=most_seeds)
+                known[mutant.name] = killed
+                if out is not None:
+                    out.write_text(json.dumps([asdict(item) for item in known.values()], indent=1) + "\n")
+            results.append(killed)
+            progress(killed)
+        check_shipped(results, ground)
     return results
 
 
