@@ -54,8 +54,12 @@ class Intake:
         delegates: Callable[[], tuple[PublicKey, ...]],
         own_key: PublicKey,
         on_admitted: Callable[[int], None],
+        on_judged: Callable[[Sequence[Entry]], None],
     ) -> None:
-        """``delegates`` of the undecided height; ``on_admitted`` is told how many waited before the newest came."""
+        """``delegates`` of the undecided height; ``on_admitted`` is told how many waited before the newest came.
+
+        ``on_judged`` is told what is no longer being checked, whether the pool took it or not.
+        """
         self._ledger = ledger
         self._pool = pool
         self._checks = checks
@@ -65,6 +69,7 @@ class Intake:
         self._delegates = delegates
         self._own_key = own_key
         self._on_admitted = on_admitted
+        self._on_judged = on_judged
         self._own_checking: set[Digest] = set()
         self.accepted = 0
         self.refused = 0
@@ -233,6 +238,7 @@ class Intake:
                 self._pool.refuse(entry)
             elif self._pool.admit(entry):
                 admitted.append(entry)
+        self._on_judged(entries)
         if not admitted:
             return
         self._gossip.admitted([entry.transaction.raw for entry in admitted], sender)

@@ -27,7 +27,7 @@ from network.wire import (
 )
 from node.clock import Clock
 from node.ledger import Ledger
-from node.mempool import Mempool
+from node.mempool import Entry, Mempool
 from node.verification import SignatureChecks, Verdict
 
 RETRY_MS: Final = 150
@@ -63,6 +63,8 @@ class _Gathering:
         self.unchecked: dict[Digest, Transaction] = {}
         """Those of ``found`` that did not come from the pool."""
         self.missing: dict[Digest, None] = {}
+        self.awaited: dict[Digest, None] = {}
+        """On their way into the pool, their signatures being checked: neither asked for nor checked again."""
         self.asked = 0
         self.timer: asyncio.TimerHandle | None = None
 
@@ -118,10 +120,31 @@ class ProposalChecks:
                 gathering.found[reference] = transaction
             elif reference in known:
                 self._take(gathering, reference, known[reference])
+            elif self._pool.is_checking(reference):
+                gathering.awaited[reference] = None
             else:
                 gathering.missing[reference] = None
         if digest in self._gathering:
             self._go_on(gathering)
+
+    def judged(self, entries: Sequence[Entry]) -> None:
+        """The signatures of ``entries`` were checked: what a proposal waits for is now in the pool, or missing."""
+        for gathering in list(self._gathering.values()):
+            touched = False
+            for entry in entries:
+                reference = entry.transaction.reference
+                if reference not in gathering.awaited and reference not in gathering.missing:
+                    continue
+                touched = True
+                gathering.awaited.pop(reference, None)
+                transaction = self._pool.by_reference(reference)
+                if transaction is None:  # refused, or its id came with other bytes: judged as the proposal's
+                    gathering.missing[reference] = None
+                else:
+                    gathering.missing.pop(reference, None)
+                    gathering.found[reference] = transaction
+            if touched and not gathering.awaited and (gathering.timer is None or not gathering.missing):
+                self._go_on(gathering)
 
     def entered_height(self) -> None:
         """The ledger moved on: nothing of the height before matters any more."""
@@ -221,6 +244,8 @@ class ProposalChecks:
             gathering.timer = None
         if gathering.missing:
             self._ask(gathering)
+        elif gathering.awaited:
+            return
         elif gathering.unchecked:
             references = list(gathering.unchecked)
             self._checks.submit(

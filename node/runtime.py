@@ -8,7 +8,7 @@ the node: a broken invariant, a failing disk, a bug; nothing is signed afterward
 import asyncio
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, assert_never
 
 import structlog
@@ -78,7 +78,7 @@ from node.clock import Clock
 from node.intake import Intake, Waiters
 from node.journal import Journal
 from node.ledger import AppliedBlock, Ledger
-from node.mempool import Mempool
+from node.mempool import Entry, Mempool
 from node.peering import Peering
 from node.proposals import CheckedProposal, ProposalChecks, has_room
 from node.router import Router
@@ -153,6 +153,7 @@ class Runtime:
             delegates=self.delegate_keys,
             own_key=self.own_key,
             on_admitted=self._pool_admitted,
+            on_judged=self._judged,
         )
         self.proposals = ProposalChecks(
             ledger=ledger,
@@ -494,6 +495,9 @@ class Runtime:
         self.transport.refresh_roles()
 
     # ---- the pool
+
+    def _judged(self, entries: Sequence[Entry]) -> None:
+        self.proposals.judged(entries)
 
     def _pool_admitted(self, waiting_before: int) -> None:
         """The first transaction wakes the replica, and a block's worth tells it not to wait any longer (6.9)."""

@@ -45,6 +45,7 @@ class Door:
         self.clock = FakeClock(self.ledger.time_ms)
         self.pool = Mempool(limits or PoolLimits(100, 10**6, 100), self.ledger.is_member)
         self.admitted: list[int] = []
+        self.judged: list[bytes] = []
         self.own_seat = False
         self.failures: list[BaseException] = []
         self.checks = SignatureChecks(check_by(self.chain), 1, self.failures.append)
@@ -60,6 +61,7 @@ class Door:
             delegates=lambda: (PEER, OWN) if self.own_seat else (PEER,),
             own_key=OWN,
             on_admitted=self.admitted.append,
+            on_judged=lambda entries: self.judged.extend(entry.transaction.raw for entry in entries),
         )
 
     def transfer(
@@ -149,6 +151,7 @@ async def test_bad_signature_and_wrong_signer(door: Door) -> None:
     raw = bytearray(door.transfer())
     raw[-1] ^= 1
     assert await door.code(bytes(raw)) is SubmitCode.BAD_SIGNATURE
+    assert door.judged == [bytes(raw)]
     sender, other = door.chain.members[:2]
     body = encode_body(
         door.ledger.chain_id,

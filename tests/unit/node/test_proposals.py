@@ -129,6 +129,59 @@ async def test_missing_bytes_that_come_by_gossip_end_the_search(bench: Bench) ->
     assert bench.answers[0].block is not None
 
 
+async def test_what_is_being_checked_is_awaited_not_asked_for(bench: Bench) -> None:
+    """One check of signatures a transaction and node, also when the proposal comes before it has ended."""
+    held, late, later = (bench.transfer(n) for n in (1, 2, 3))
+    bench.pooled(held)
+    entries = []
+    for raw in (late, later):
+        entry = bench.pool.begin(decode_transaction(raw), 0)
+        assert isinstance(entry, Entry)
+        entries.append(entry)
+    bench.proposals.check(bench.effect(held, late, later))
+    assert bench.pool.admit(entries[0])
+    bench.proposals.judged(entries[:1])
+    assert (bench.answers, bench.links.sent) == ([], [])
+    assert bench.pool.admit(entries[1])
+    bench.proposals.judged(entries[1:])
+    [answer] = bench.answers
+    assert answer.block is not None
+    assert answer.block.transactions == (held, late, later)
+    assert (bench.links.sent, bench.checks.checked) == ([], 0)
+
+
+async def test_what_the_pool_refused_is_asked_for_and_judged_as_proposed(bench: Bench) -> None:
+    raw = bench.transfer(1)
+    entry = bench.pool.begin(decode_transaction(raw), 0)
+    assert isinstance(entry, Entry)
+    bench.proposals.check(bench.effect(raw))
+    bench.pool.refuse(entry)
+    bench.proposals.judged([entry])
+    [(_, request)] = bench.links.take()
+    assert request == TransactionsRequest((full_hash(raw),))
+    bench.proposals.response(TransactionsResponse((raw,)))
+    await bench.settle()
+    [answer] = bench.answers
+    assert answer.block is not None
+
+
+async def test_missing_and_awaited_together(bench: Bench) -> None:
+    """What is missing is asked for at once; gossip that brings it spares the answer."""
+    missing, awaited = bench.transfer(1), bench.transfer(2)
+    entries = [bench.pool.begin(decode_transaction(awaited), 0)]
+    bench.proposals.check(bench.effect(missing, awaited))
+    [(_, request)] = bench.links.take()
+    assert request == TransactionsRequest((full_hash(missing),))
+    entries.append(bench.pool.begin(decode_transaction(missing), 0))
+    for entry in reversed(entries):
+        assert isinstance(entry, Entry)
+        assert bench.answers == []
+        assert bench.pool.admit(entry)
+        bench.proposals.judged([entry])
+    [answer] = bench.answers
+    assert answer.block is not None
+
+
 async def test_re_proposed_block_is_checked_from_its_own_bytes(bench: Bench) -> None:
     raw = bench.transfer(1)
     block = bench.chain.block((raw,)).block
