@@ -63,7 +63,7 @@ ABOUT: Final = {
     "heal": "Let every byte pass again, at once: of the targets, or of all.",
     "skew": "Start the targets with a clock that is wrong.",
     "fill": "Let no file of the targets grow any more: writing fails as on a full disk.",
-    "tear": "Cut the end off the targets' journals, as a torn write would, and start them again.",
+    "tear": "Leave half a write at the end of the targets' journals, as a power cut would, and start them again.",
     "flip": "Flip bits in the targets' journals or ledgers and start them again.",
     "fsync": "Start the targets on a disk whose syncs fail after a while.",
     "silent": "Put a member in the target's place that says nothing in consensus.",
@@ -116,12 +116,9 @@ OPTIONS: Final[dict[str, dict[str, dict[str, Any]]]] = {
     "skew": {"--ms": {"type": int, "required": True, "help": "how far ahead; negative: behind (--ms=-5000)"}},
     "fill": {"--room-bytes": {"type": int, "default": 0, "help": "what still fits"}},
     "tear": {
-        "--bytes": {
-            "dest": "bytes_cut",
-            "type": int,
-            "default": homes.DEFAULT_TORN_BYTES,
-            "help": "default 17",
-        }
+        "--bytes": {"dest": "count", "type": int, "default": homes.DEFAULT_TORN_BYTES, "help": "default 17"},
+        "--lost": {"action": "store_true", "help": "take bytes away that were synced: a disk that lied"},
+        "--seed": {"type": int, "default": 0, "help": "which bytes"},
     },
     "flip": {
         "--where": {"choices": ("journal", "ledger"), "default": "journal"},

@@ -113,13 +113,19 @@ def _newest_segment(place: Place) -> Path:
     return segments[-1]
 
 
-def _tear(home: Path, place: Place, bytes_cut: int = DEFAULT_TORN_BYTES) -> dict[str, Any]:
+def _tear(
+    home: Path, place: Place, count: int = DEFAULT_TORN_BYTES, lost: bool = False, seed: int = 0
+) -> dict[str, Any]:
+    """Leave ``count`` bytes of a write that a power cut stopped; ``lost``: take as many that were synced away."""
     del home
     path = _newest_segment(place)
     with path.open("r+b") as file:
         size = file.seek(0, 2)
-        file.truncate(max(0, size - bytes_cut))
-    return {"file": path.name, "bytes_cut": min(bytes_cut, size)}
+        if lost:
+            file.truncate(max(0, size - count))
+        else:
+            file.write(random.Random(seed).randbytes(count))
+    return {"file": path.name, "bytes": count, "lost": lost}
 
 
 def _flip(
@@ -150,9 +156,7 @@ def _flip(
 
 wipe = _while_down("wipe", _wipe, (ABSTAINS, "it fetches every block again: {0}/readyz, log {1}"))
 restore = _while_down("restore", _restore, (ABSTAINS, "the log says how it noticed: {1}"))
-tear = _while_down(
-    "tear", _tear, ("a torn tail whose votes never left is cut off; else it counts as lost: {1}",)
-)
+tear = _while_down("tear", _tear, ("a torn tail, whose votes never left, is cut off: {1}",))
 flip = _while_down("flip", _flip, ("damage is noticed at the start or at the read, and told: {1}",))
 
 

@@ -63,7 +63,15 @@ KINDS: Final = (
     Recipe("skew", options=_drawn(ms=(1_000, 3_600_000)), variant="ahead"),
     Recipe("skew", options=_drawn(ms=(-3_600_000, -1_000)), variant="behind"),
     Recipe("fill", options=_fixed(room_bytes=0)),
-    Recipe("tear", DONE, _drawn(bytes_cut=(1, 600)), forgets=True),
+    Recipe("tear", DONE, _drawn(count=(1, 600), seed=(0, 10**6)), variant="torn write"),
+    Recipe(
+        "tear",
+        DONE,
+        lambda draw: {"count": draw.randint(1, 600), "lost": True},
+        byzantine=True,
+        forgets=True,
+        variant="lost writes",
+    ),
     Recipe("flip", DONE, lambda draw: {"where": "journal", "seed": draw.randrange(10**6)}, variant="journal"),
     Recipe(
         "flip",

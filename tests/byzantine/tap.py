@@ -5,6 +5,7 @@ One line a vote, as `scripts.history.records.Vote`. Only votes whose signatures 
 
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
 import msgspec
 
@@ -22,7 +23,7 @@ NAMES = {PrePrepareVote: "pre_prepare", Prepare: "prepare", Commit: "commit"}
 def make_tapping(runtime: Runtime, signer: Signer, argument: str) -> None:
     """Append to the file ``argument``."""
     del signer
-    file = open(argument, "ab", buffering=0)  # noqa: SIM115 - for as long as the process lives
+    path = Path(argument)
     verifier, chain_id = Ed25519Verifier(), runtime.ledger.chain_id
     seen: dict[bytes, None] = {}
 
@@ -48,7 +49,8 @@ def make_tapping(runtime: Runtime, signer: Signer, argument: str) -> None:
             "phase": NAMES[type(vote)],
             "digest": vote.digest.hex(),
         }
-        file.write(msgspec.json.encode(row) + b"\n")
+        with path.open("ab") as file:
+            file.write(msgspec.json.encode(row) + b"\n")
 
     receive, send = runtime.router.message, runtime.transport.broadcast
 

@@ -8,8 +8,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from node.assembly import create_journal
 from node.cli.localnet import FILE, Network, Place, link_port
-from node.keystore import NODE_KEY_FILE, KeyPair, write_key
+from node.files import SystemFiles
+from node.journal import Journal
+from node.keystore import NODE_KEY_FILE, KeyPair, read_key, write_key
 from scripts.faulting import homes
 from scripts.faulting import network as networks
 from scripts.faulting.__main__ import ABOUT, FAULTS, main
@@ -196,10 +199,23 @@ def home_with_journal(made: Network) -> Path:
     return folder
 
 
-def test_a_torn_journal_loses_its_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [1, 17, 600])
+def test_a_torn_journal_is_cut_where_it_was_whole(tmp_path: Path, count: int) -> None:
+    """What a power cut left of a write whose votes never left is no loss (PROTOCOL 6.5)."""
+    made = make_network(tmp_path)
+    home = Path(made.nodes[0].home)
+    key = read_key(home / NODE_KEY_FILE)
+    create_journal(home, key)
+    homes._tear(tmp_path, made.nodes[0], count, seed=count)
+    journal = Journal.load(SystemFiles(home / "journal"), key.public_key)
+    assert journal.dropped_bytes == count
+    journal.close()
+
+
+def test_lost_writes_are_taken_from_the_end(tmp_path: Path) -> None:
     made = make_network(tmp_path)
     folder = home_with_journal(made)
-    assert homes._tear(tmp_path, made.nodes[0], 17) == {"file": "0002", "bytes_cut": 17}
+    homes._tear(tmp_path, made.nodes[0], 17, lost=True)
     assert [len(path.read_bytes()) for path in sorted(folder.iterdir())] == [50, 83]
 
 
