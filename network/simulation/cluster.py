@@ -10,6 +10,7 @@ from consensus.block import CertifiedBlock
 from consensus.delegates import Delegate
 from consensus.effects import Effect, Trace
 from consensus.encoding import encode
+from consensus.errors import InvariantViolation
 from consensus.hashing import address_of, tagged_hash
 from consensus.inputs import Input
 from consensus.messages import ConsensusMessage, message_codec
@@ -21,6 +22,7 @@ from network.simulation.clock import GENESIS_MS
 from network.simulation.connections import Connections
 from network.simulation.disk import DiskFailed
 from network.simulation.faults import Fault, FaultPlanner, Pause, Planned, forgetful
+from network.simulation.forks import AFTERWARDS_US, ForkWatch
 from network.simulation.holdings import entries, most_entries
 from network.simulation.intruders import Ears
 from network.simulation.keys import Ed25519Ring, KeyedHashRing, KeyRing
@@ -42,6 +44,7 @@ __all__ = ["PARAMETERS", "TWINS", "Outcome", "Scenario", "Simulation", "draw", "
 
 MORE_FAULTS_US: Final = 20 * SECOND_US
 """If too few faults found something to break, as many more are drawn for so much more time."""
+NOTICED: Final = "a node stopped before it followed a fork"
 MEMORY_CHECK_US: Final = 30 * SECOND_US
 
 
@@ -98,8 +101,12 @@ class Simulation:
             self._keys,
             frozenset(key for key in trusted if key not in self._forgetful),
             open_transaction,
+            over_threshold=scenario.over_threshold,
         )
         self.checkers = Checkers(context)
+        self._forks = (
+            ForkWatch(self._chain_id, self._keys, context.honest) if scenario.over_threshold else None
+        )
         self._honest_keys = context.honest
         proofs = Proofs(self._chain_id, self._timetable, self._keys, lambda: self.checkers.decisions.chain)
         self._obligations = Obligations(proofs, PARAMETERS)
@@ -159,7 +166,10 @@ class Simulation:
             scenario.kinds,
             PARAMETERS.max_drift_ms,
         )
-        return planner, planner.plan(scenario.faults, 0, scenario.fault_phase_us)
+        plan = planner.plan(scenario.faults, 0, scenario.fault_phase_us)
+        if scenario.over_threshold:
+            plan += planner.split(scenario.fault_phase_us, upright)
+        return planner, plan
 
     @property
     def honest(self) -> list[SimulatedNode]:
@@ -185,11 +195,13 @@ class Simulation:
         for kind in self._mischief[target]:
             if isinstance(kind, Ears):
                 kind.hear(letter)
+        if self._forks is not None and isinstance(letter, ConsensusMessage):
+            self._forks.saw(letter)
         self.nodes[target].deliver(self.nodes[source].member.public_key, letter)
 
     def stepped(self, node: Holder, item: Input | None, effects: Sequence[Effect]) -> None:
         """A replica was stepped."""
-        if node.member.public_key in self._honest_keys:
+        if node.member.public_key in self._honest_keys and self._forks is None:
             self._obligations.stepped(node, item, effects)
             self._witness.stepped(item, effects)
 
@@ -208,6 +220,9 @@ class Simulation:
         """A block was decided."""
         header = certified.block.header
         self.record.note("applies", node.index, header.height, certified.certificate.digest)
+        if self._forks is not None:
+            self._forks.applied(node, certified)
+            return
         first = header.height == len(self.checkers.decisions.chain) + 1
         self.checkers.applied(node, certified)
         if first:
@@ -227,6 +242,8 @@ class Simulation:
         key = node.member.public_key
         if key in self._forgetful:
             self.happened(node, "a node that forgot what it signed stopped")
+        elif self._forks is not None and isinstance(error, InvariantViolation):
+            self.happened(node, NOTICED)
         elif key not in self._liars:
             self._failed = error
             raise error
@@ -260,14 +277,17 @@ class Simulation:
         outcome = self.outcome
         try:
             self._suffer()
-            self._recover()
+            if self._forks is None:
+                self._recover()
+            else:
+                self._look_for_forks(self._forks)
         except Finding as found:
             outcome.finding = str(found)
         except Exception as error:
             outcome.finding = f"{type(error).__name__}: {error}"
             if error is not self._failed:
                 raise
-        outcome.height = len(self.checkers.decisions.chain)
+        outcome.height = len(self.checkers.decisions.chain) if self._forks is None else self._forks.height
         outcome.events = self.agenda.done
         outcome.virtual_us = self.agenda.now_us
         outcome.trace_hash = self.record.trace_hash()
@@ -341,8 +361,18 @@ class Simulation:
                 )
         self.agenda.call(MEMORY_CHECK_US, self._check_memory)
 
-    def _recover(self) -> None:
-        """All faults end, liars go on; every honest node must come level and a new transaction must commit."""
+    def _look_for_forks(self, forks: ForkWatch) -> None:
+        """Too many lie for anything to be promised but this: who forked the chain is known."""
+        self._heal()
+        self.agenda.run(self.agenda.now_us + AFTERWARDS_US)
+        noticed = self.outcome.reached[NOTICED] + self.checkers.proofs.proofs > 0
+        forks.judge((self.scenario.seats - 1) // 3, noticed=noticed)
+        self.outcome.reached[
+            "over the threshold: fork" if forks.forks() else "over the threshold: no fork"
+        ] += 1
+
+    def _heal(self) -> None:
+        """All faults end; liars go on."""
         for planned in self._plan:
             planned.fault.end(self)
         self._plan = []
@@ -355,6 +385,10 @@ class Simulation:
             node.resume()
             node.start()
         self._connections.look()
+
+    def _recover(self) -> None:
+        """Without faults every honest node must come level, and a new transaction must commit."""
+        self._heal()
         probe = self._workload.probe(GENESIS_MS + self.agenda.now_ms(), PARAMETERS.tx_window_ms)
         self._recovery = Recovery(
             self.scenario, PARAMETERS, self.agenda, self.checkers.decisions, self._to_recover(), probe

@@ -461,6 +461,22 @@ class FaultPlanner:
                 planned.append(Planned(begins_us, begins_us + lasts_us, make()))
         return planned
 
+    def split(self, within_us: int, upright: Sequence[int]) -> list[Planned]:
+        """Partitions made for a fork: honest nodes on both sides, and of each pair of twins one."""
+        planned = []
+        for begins_us in range(within_us // 8, within_us, within_us // 4):
+            halves = list(upright)
+            self._rng.shuffle(halves)
+            half = halves[: len(halves) // 2]
+            seen: dict[bytes, None] = {}
+            for node in self._nodes:
+                if node.index not in upright and node.member.public_key not in seen:
+                    seen[node.member.public_key] = None
+                    half.append(node.index)
+            others = [index for index in self._everybody if index not in half]
+            planned.append(Planned(begins_us, begins_us + within_us // 6, _apart(half, others)))
+        return planned
+
     def _node(self) -> int:
         return self._rng.randrange(len(self._nodes))
 

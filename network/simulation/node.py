@@ -52,8 +52,8 @@ from network.wire import BlocksRequest, BlocksResponse, Decided, StatusAnnouncem
 
 TICK_MS: Final = 1_000
 """How often a shell looks after what has not been answered."""
-WINDOWS_MS: Final = 100
-"""How often windows of waiting transactions are looked at, as by the runtime."""
+LOOKS_PER_VIEW: Final = 5
+"""How often in a view timeout windows of waiting transactions are looked at, as by the runtime."""
 RETRY_MS: Final = 250
 """How often what a proposal lacks is asked for again."""
 CONSENSUS: Final = frozenset((Proposal, Prepare, Commit, ViewChange, NewView))
@@ -424,7 +424,8 @@ class SimulatedNode:
     def _look_soon(self) -> None:
         if not self._looking:
             self._looking = True
-            self._later(self.clock.delay_us(WINDOWS_MS), self._look_at_windows)
+            look_ms = self.around.parameters.view_timeout_ms // LOOKS_PER_VIEW
+            self._later(self.clock.delay_us(look_ms), self._look_at_windows)
 
     # ------------------------------------------------------------------ letters and ticks
 

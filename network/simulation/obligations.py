@@ -551,7 +551,9 @@ class Obligations:
         name = f"{node.index} at view {life.view} of height {life.height}"
         left = any(isinstance(effect, Trace) and effect.event == "view-change" for effect in effects)
         for effect in effects:
-            if isinstance(effect, Trace) and effect.event == "invalid-proposal" and effect.view == life.view:
+            if not isinstance(effect, Trace) or effect.event != "invalid-proposal":
+                continue
+            if effect.view == life.view == life.entered:
                 demand(left, f"6.4: {name} stays under an invalid proposal")
         ahead = sum(1 for view in life.held.values() if view > life.view)
         demand(ahead <= self._proofs.faults(life.height), f"6.6: {name} does not join {ahead} that are ahead")

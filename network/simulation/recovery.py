@@ -54,11 +54,8 @@ class Recovery:
         if self._probe_us is None and self._decisions.finished(self._probe):
             self._probe_us = since_us
             self._probe_height = height
-        if self._wanted_height() <= height:
+        if not self.level_us or len(self._decisions.chain) >= self._scenario.blocks:
             self._agenda.halt()
-
-    def _wanted_height(self) -> int:
-        return 0 if not self.level_us else self._scenario.blocks
 
     def run(self) -> None:
         """Until all have recovered and the chain is as long as the scenario wants; raises `Finding`."""

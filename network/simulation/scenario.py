@@ -130,6 +130,6 @@ def draw(seed: int, seats: int | None = None) -> Scenario:
 
 def _too_many(rng: random.Random, least: int, greatest: int) -> tuple[tuple[str, ...], ...]:
     """More liars than f, of the sort that makes forks."""
-    sorts = (TWINS, ("two-faced", "forked votes"), ("forked votes",), ("two-faced",))
+    sorts = (TWINS, TWINS, ("two-faced", "forked votes"), ("forked votes",))
     sort = rng.choice(sorts)
     return (sort,) * rng.randint(least, greatest)
