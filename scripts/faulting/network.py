@@ -1,5 +1,6 @@
 """The local network that a fault is aimed at: found, read, changed and written back, one command at a time."""
 
+import asyncio
 import contextlib
 import fcntl
 import os
@@ -11,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from node.api import schema
 from node.cli.common import write_atomically
 from node.cli.localnet import FILE, Network, Place
 from node.client import NodeClient
@@ -111,35 +113,37 @@ def changing(home: Path) -> Iterator[Network]:
 
 
 async def look(network: Network) -> Overview:
-    """Ask every node that runs."""
-    standings: dict[str, Standing] = {}
-    ranking: list[str] = []
-    height, view_timeout_ms = -1, 0
-    for place in network.nodes:
-        if not place.pid:
-            continue
-        async with NodeClient(place.url, timeout_s=ASK_TIMEOUT_S) as node:
-            try:
-                status = await node.status()
-                if status.height > height:
-                    ranking = [item.address for item in status.consensus.delegates]
-                    height = status.height
-                view_timeout_ms = view_timeout_ms or int(
-                    (await node.parameters()).parameters["view_timeout_ms"]
-                )
-            except ClientError:
-                continue
-        standings[place.name] = Standing(
-            address=status.address,
-            role=status.role,
-            group=status.group,
-            height=status.height,
-            epoch=status.epoch,
-            phase=status.epoch_phase,
-            primary=status.primary,
-            ready=status.ready,
-        )
-    return Overview(standings, ranking, view_timeout_ms)
+    """Ask every node that runs, all at once."""
+    asked = [place for place in network.nodes if place.pid]
+    answers = await asyncio.gather(*(_ask(place) for place in asked))
+    told = [(place, *answer) for place, answer in zip(asked, answers, strict=True) if answer is not None]
+    standings = {place.name: _standing(status) for place, status, _ in told}
+    if not told:
+        return Overview(standings, [], 0)
+    _, best, parameters = max(told, key=lambda one: one[1].height)
+    ranking = [item.address for item in best.consensus.delegates]
+    return Overview(standings, ranking, int(parameters.parameters["view_timeout_ms"]))
+
+
+async def _ask(place: Place) -> tuple[schema.StatusView, schema.ParametersView] | None:
+    async with NodeClient(place.url, timeout_s=ASK_TIMEOUT_S) as node:
+        try:
+            return await node.status(), await node.parameters()
+        except ClientError:
+            return None
+
+
+def _standing(status: schema.StatusView) -> Standing:
+    return Standing(
+        address=status.address,
+        role=status.role,
+        group=status.group,
+        height=status.height,
+        epoch=status.epoch,
+        phase=status.epoch_phase,
+        primary=status.primary,
+        ready=status.ready,
+    )
 
 
 def resolve(network: Network, overview: Overview, targets: Sequence[str]) -> list[Place]:

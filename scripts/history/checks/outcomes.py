@@ -10,7 +10,7 @@ from scripts.history.verdict import Report, Witness
 NAME: Final = "3 outcomes"
 FINDING_STATES: Final = frozenset({"submit", "resubmit", "status"})
 MOST_INFOS: Final = 0.05
-"""Share of submissions without an end, with at most f faults; more is told, and no anomaly."""
+"""Share of submissions without an end that is looked for with at most f faults; more is told, and no anomaly."""
 
 
 def check(case: Case) -> Report:
@@ -38,7 +38,7 @@ def check(case: Case) -> Report:
     share = without_end / submitted if submitted else 0.0
     note = f"{without_end} of {submitted} submissions without an end ({share:.1%})"
     if share > MOST_INFOS:
-        note += f": more than {MOST_INFOS:.0%}, which few faults do not explain"
+        note += f": more than the {MOST_INFOS:.0%} that are looked for"
     return Report(NAME, tuple(witnesses), (), (note,))
 
 

@@ -14,6 +14,7 @@ from scripts.history.recording.log import Log, now
 from scripts.history.recording.market import Asked, Market
 from scripts.history.records import Fail, Info, Invoke, Ok
 
+ATTEMPTS: Final = 3
 FINAL_S: Final = 15.0
 """How long a submission is waited for; afterwards nothing is known about it."""
 READ_S: Final = 4.0
@@ -109,14 +110,20 @@ class Client:
         if asked.terms is not None:
             self._shared.trades.append(asked.id)
             self._report_later(asked)
-        await self._send("submit", place, asked)
+        op = "submit"
+        for _ in range(ATTEMPTS):
+            if await self._send(op, place, asked) or self._home is not None:
+                return
+            # Who is not bound to a node hands the same bytes in elsewhere.
+            op, place = "resubmit", self._draw.choice(self._shared.places)
 
     async def _resubmit(self, place: Place) -> None:
         """The same bytes again, perhaps elsewhere: they commit once."""
         if self._shared.asked:
             await self._send("resubmit", place, self._draw.choice(self._shared.asked[-20:]))
 
-    async def _send(self, op: str, place: Place, asked: Asked) -> None:
+    async def _send(self, op: str, place: Place, asked: Asked) -> bool:
+        """Whether it is known how it ended."""
         self._invoke(op, place, asked.id)
         node = self._shared.clients[place.name]
         try:
@@ -124,12 +131,13 @@ class Client:
             view = await node.await_final(asked.id, FINAL_S)
         except (ClientError, TimeoutError) as error:
             self._info(error)
-            return
+            return False
         if view.state in ("discarded", "expired"):
             fail = Fail(now(), self._process, view.state, view.at.height, view.at.block_hash)
             self._shared.log.write(fail)
         else:
             self._ok(**status_fields(view))
+        return True
 
     def _report_later(self, asked: Asked) -> None:
         task = asyncio.create_task(self._report(asked))
