@@ -31,6 +31,8 @@ class RecordKind(enum.IntEnum):
     API = 6
 
 
+_KINDS: Final = frozenset(int(kind) for kind in RecordKind)
+
 Record = tuple[RecordKind, bytes]
 
 
@@ -53,13 +55,17 @@ class RecordLog:
         except BlockingIOError:
             os.close(descriptor)
             raise StoreUnusable(f"{path} is in use: another bootstrap runs with this home") from None
-        data = path.read_bytes()
-        records, end = _read(path, data)
-        if end < len(data):
-            os.ftruncate(descriptor, end)
-        os.lseek(descriptor, end, os.SEEK_SET)
-        os.fsync(descriptor)
-        _sync_directory(path.parent)
+        try:
+            data = path.read_bytes()
+            records, end = _read(path, data)
+            if end < len(data):
+                os.ftruncate(descriptor, end)
+            os.lseek(descriptor, end, os.SEEK_SET)
+            os.fsync(descriptor)
+            _sync_directory(path.parent)
+        except BaseException:
+            os.close(descriptor)
+            raise
         return cls(path, descriptor, end), records
 
     def append(self, kind: RecordKind, content: bytes, *, durable: bool = True) -> None:
@@ -113,20 +119,50 @@ def _read(path: Path, data: bytes) -> tuple[list[Record], int]:
         length = int.from_bytes(data[position + 1 : position + 5], "big")
         end = content_start + length
         if content_start > len(data) or end > len(data):
+            if _records_reach_the_end(data, position + 1):
+                raise _damaged(path, position)
             break
         head = data[position : position + 5]
         content = data[content_start:end]
         if zlib.crc32(head + content) != int.from_bytes(data[position + 5 : content_start], "big"):
             if end == len(data):
                 break
-            raise StoreUnusable(
-                f"{path} is damaged at byte {position}: restore it, or form the chain in a new home"
-            )
+            raise _damaged(path, position)
         if data[position] not in tuple(RecordKind) or length > MAX_GENESIS_BYTES:
             raise StoreUnusable(f"{path} holds a record this version does not know, at byte {position}")
         records.append((RecordKind(data[position]), content))
         position = end
     return records, position
+
+
+def _records_reach_the_end(data: bytes, start: int) -> bool:
+    """Whether whole records stand behind ``start`` up to the very end: then what is before them was no torn tail.
+
+    Up to the end, so that what somebody puts into a record cannot make a torn one look like damage.
+    """
+    for first in range(start, len(data) - _HEADER_BYTES + 1):
+        position = first
+        while (end := _end_of_record(data, position)) is not None:
+            if end == len(data):
+                return True
+            position = end
+    return False
+
+
+def _end_of_record(data: bytes, position: int) -> int | None:
+    """Where the whole, known record at ``position`` ends; None if there is none."""
+    content_start = position + _HEADER_BYTES
+    if content_start > len(data) or data[position] not in _KINDS:
+        return None
+    end = content_start + int.from_bytes(data[position + 1 : position + 5], "big")
+    if end > len(data):
+        return None
+    head, checksum = data[position : position + 5], data[position + 5 : content_start]
+    return end if zlib.crc32(head + data[content_start:end]).to_bytes(4, "big") == checksum else None
+
+
+def _damaged(path: Path, position: int) -> StoreUnusable:
+    return StoreUnusable(f"{path} is damaged at byte {position}: restore it, or form the chain in a new home")
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -61,3 +61,21 @@ def test_a_home_is_used_by_one_process(tmp_path: Path) -> None:
     log, records = RecordLog.open(tmp_path / "log")
     assert records == RECORDS[:3]
     log.close()
+
+
+def test_no_rotten_bit_before_the_last_record_loses_what_is_behind_it(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    log, _ = RecordLog.open(path)
+    log.append(RecordKind.ANNOUNCEMENT, b"first")
+    log.append(RecordKind.REGISTRATION, b"second")
+    start_of_last = log.size_bytes
+    log.append(RecordKind.GENESIS, b"third")
+    log.close()
+    whole = path.read_bytes()
+    for bit in range(start_of_last * 8):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << (bit % 8)
+        path.write_bytes(bytes(flipped))
+        with pytest.raises(StoreUnusable, match="damaged at byte|does not know"):
+            RecordLog.open(path)
+        assert path.read_bytes() == bytes(flipped), "nothing was cut off"
