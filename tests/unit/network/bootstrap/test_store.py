@@ -76,6 +76,6 @@ def test_no_rotten_bit_before_the_last_record_loses_what_is_behind_it(tmp_path: 
         flipped = bytearray(whole)
         flipped[bit // 8] ^= 1 << (bit % 8)
         path.write_bytes(bytes(flipped))
-        with pytest.raises(StoreUnusable, match="damaged at byte|does not know"):
+        with pytest.raises(StoreUnusable, match=r"damaged at byte|does not know"):
             RecordLog.open(path)
         assert path.read_bytes() == bytes(flipped), "nothing was cut off"
