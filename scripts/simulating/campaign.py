@@ -3,12 +3,13 @@
 import multiprocessing
 import signal
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from network.simulation.cluster import Outcome, draw, simulate
 from scripts.simulating.results import RunResult
@@ -122,6 +123,35 @@ def _run_some(run: RunSeed, seeds: tuple[int, ...]) -> list[RunResult]:
     return [run(seed) for seed in seeds]
 
 
+Item = TypeVar("Item")
+Done = TypeVar("Done")
+
+
+def in_processes(work: Callable[[Item], Done], items: Sequence[Item], jobs: int) -> Iterator[Done]:
+    """``work`` of each item, in their order; both are picklable."""
+    if jobs <= 1 or len(items) == 1:
+        yield from map(work, items)
+        return
+    with _processes(min(jobs, len(items))) as executor:
+        yield from executor.map(work, items)
+
+
+@contextmanager
+def _processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """Fresh processes that end with the block, at once if it ends by an exception."""
+    context = multiprocessing.get_context("spawn")
+    executor = ProcessPoolExecutor(jobs, mp_context=context, initializer=_ignore_interrupts)
+    try:
+        yield executor
+    except BaseException:
+        # Whatever the workers are at, nobody waits for it any more.
+        for worker in multiprocessing.active_children():
+            worker.terminate()
+        raise
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
 def run_all(
     run: RunSeed, seeds: Iterable[int], *, jobs: int, deadline: float | None
 ) -> Generator[RunResult, None, None]:
@@ -130,17 +160,8 @@ def run_all(
     if jobs <= 1:
         yield from map(run, remaining)
         return
-    context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(jobs, mp_context=context, initializer=_ignore_interrupts)
-    try:
+    with _processes(jobs) as executor:
         yield from _feed(executor, partial(_run_some, run), remaining, jobs)
-    except BaseException:
-        # Whatever the workers are at, nobody waits for it any more.
-        for worker in multiprocessing.active_children():
-            worker.terminate()
-        raise
-    finally:
-        executor.shutdown(wait=True, cancel_futures=True)
 
 
 def _until(seeds: Iterable[int], deadline: float | None) -> Iterator[int]:

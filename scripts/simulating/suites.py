@@ -2,9 +2,24 @@
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
+
+from scripts.simulating.campaign import in_processes
+
+TWINS_SAMPLE: Final = 100_000
+BYZZFUZZ_RUNS: Final = 2_000
+"""Of each cell; ten times those of the paper."""
+CANARIES: Final = (
+    "quorum-one-less",
+    "send-before-persist",
+    "certificate-not-carried",
+    "journal-votes-ignored",
+    "two-proposals-judged",
+    "set-one-block-early",
+)
 
 
 @dataclass(frozen=True)
@@ -41,33 +56,74 @@ def _show(text: str) -> None:
 
 
 def twins(options: SuiteOptions) -> SuiteResult:
-    """All ways to split four nodes and a twin in two, view by view (RELIABILITY G3)."""
-    from network.simulation.twins import run_twins
+    """Twins: every split of four nodes and a twin in two, view by view; with other --seats a sample (G3)."""
+    from network.simulation.twins import TwinsResult, run_twins, sample_twins, told_case
 
     begun = time.monotonic()
-    result = run_twins(
-        options.views or 4,
-        seats=options.seats,
-        limit=options.cases,
-        progress=lambda done, total: _show(f"{done} of {total} cases"),
-    )
+    views = options.views or 4
+    result: TwinsResult
+    if options.seats == 4:
+        result = run_twins(views, limit=options.cases, progress=_shown("cases"))
+    else:
+        pairs = (options.seats - 1) // 3
+        result = sample_twins(
+            options.cases or TWINS_SAMPLE,
+            options.seeds.start,
+            seats=options.seats,
+            pairs=pairs,
+            views=views,
+            progress=_shown("cases"),
+        )
     seconds = time.monotonic() - begun
     figures = {
         "cases": result.cases,
         "distinct": result.distinct,
         "decided": result.decided,
-        "findings": result.finding_cases,
+        "finding_cases": result.finding_cases,
         "seconds": round(seconds, 1),
     }
     told = (
-        f"{result.cases} cases, {result.decided} decided before the links healed, "
+        f"{options.seats} seats, {views} views: {result.cases} cases, {result.decided} decided before links healed, "
         f"{result.distinct} different ends healed within {result.slowest_views} views, {seconds:.0f} s"
     )
     return SuiteResult(
         [told],
-        [f"{finding.text}\n  repeat: play_case({finding.case!r})" for finding in result.findings],
+        [
+            f"{finding.text}\n  {told_case(finding.case)}\n"
+            f"  repeat: network.simulation.twins.play_case({finding.case!r})"
+            for finding in result.findings
+        ],
         figures,
     )
+
+
+def byzzfuzz(options: SuiteOptions) -> SuiteResult:
+    """ByzzFuzz: small changes of any field of any message, and splits, in 18 cells (G4)."""
+    from network.simulation.byzzfuzz import CELLS, run_byzzfuzz
+
+    runs = options.cases or BYZZFUZZ_RUNS
+    work = partial(run_byzzfuzz, runs=runs, first_seed=options.seeds.start)
+    result = SuiteResult()
+    for done, cell in enumerate(in_processes(work, CELLS, options.jobs), 1):
+        _show(f"{done} of {len(CELLS)} cells")
+        at = f"c={cell.cell.process_faults} d={cell.cell.network_faults} {cell.cell.scope}"
+        result.lines.append(
+            f"{at}: {cell.runs} runs, {len(cell.findings)} findings; {cell.changed} messages changed "
+            f"({cell.malformed} malformed), {cell.cut} cut, {cell.blocks} blocks, {cell.proofs} proofs"
+        )
+        result.findings += [
+            f"{at}, seed {finding.seed}: {finding.text}\n  "
+            + "\n  ".join(finding.story)
+            + f"\n  repeat: network.simulation.byzzfuzz.play({finding.cell!r}, {finding.seed})"
+            for finding in cell.findings
+        ]
+    result.lines.append(f"{len(CELLS)} cells, {runs * len(CELLS)} runs, {len(result.findings)} findings")
+    result.figures = {"cells": len(CELLS), "runs": runs * len(CELLS)}
+    return result
+
+
+def _shown(things: str) -> Callable[[int, int], None]:
+    return lambda done, total: _show(f"{done} of {total} {things}")
 
 
 def crash_points(options: SuiteOptions) -> SuiteResult:
@@ -106,6 +162,78 @@ def codecs(options: SuiteOptions) -> SuiteResult:
     return SuiteResult(lines, findings, {"types": len(result.types), "cases": result.cases})
 
 
+def bit_flips(options: SuiteOptions) -> SuiteResult:
+    """Single bits flipped in every durable file of a node: never a silent wrong answer (G8)."""
+    from scripts.simulating.bit_flips import flip_bits
+
+    result = flip_bits(options.seeds.start, progress=lambda done: _show(f"{done} flips"))
+    lines = [
+        *result.table().splitlines(),
+        f"{result.total} flips, {len(result.findings)} findings, {result.seconds:.0f} s",
+    ]
+    return SuiteResult(
+        lines, list(result.findings), {"flips": result.total, "seconds": round(result.seconds, 1)}
+    )
+
+
+def false_plans(options: SuiteOptions) -> SuiteResult:
+    """What a lying bootstrap service could submit: each form refused, each for its own reason (G16)."""
+    from network.simulation.system.false_plans import run_false_plans
+
+    result = SuiteResult()
+    for seed in options.seeds:
+        for refusal in run_false_plans(seed):
+            _show(refusal.form)
+            result.lines.append(f"{'refused' if refusal.right else 'WRONG'}: {refusal.form}: {refusal.found}")
+            if not refusal.right:
+                result.findings.append(f"{refusal.form}: expected {refusal.expected}, found {refusal.found}")
+    result.figures = {"forms": len(result.lines)}
+    result.lines.append(
+        f"{len(result.lines)} forms of false plans, {len(result.findings)} not refused as they must be"
+    )
+    return result
+
+
+def mutants(options: SuiteOptions) -> SuiteResult:
+    """One-line mutants of the consensus and epoch code, each found by a seed (G5); --cases bounds the seeds."""
+    from scripts.simulating.mutant_list import MUTANTS
+
+    return _hunt(MUTANTS, options)
+
+
+def canary(options: SuiteOptions) -> SuiteResult:
+    """A few planted bugs that must be found at once: the simulator can still see (G21)."""
+    from scripts.simulating.mutant_list import BY_NAME
+
+    return _hunt([BY_NAME[name] for name in CANARIES], options)
+
+
+def _hunt(chosen: Sequence[Any], options: SuiteOptions) -> SuiteResult:
+    from scripts.simulating.mutants import check_shipped, hunt
+
+    result, killed = SuiteResult(), []
+    for item in in_processes(partial(hunt, most_seeds=options.cases), chosen, options.jobs):
+        killed.append(item)
+        _show(f"{len(killed)} of {len(chosen)} mutants")
+        if item.finding is None:
+            result.findings.append(f"{item.name}: survived {item.seeds} seeds of the family {item.family}")
+        else:
+            result.lines.append(f"{item.name}: seed {item.seed} of the family {item.family}: {item.finding}")
+    check_shipped(killed)
+    found = [item for item in killed if item.finding is not None]
+    seeds = sorted(item.seeds for item in found) or [0]
+    result.lines.append(
+        f"{len(found)} of {len(chosen)} mutants found; median {seeds[len(seeds) // 2]} seeds, most {seeds[-1]}"
+    )
+    result.figures = {
+        "mutants": len(chosen),
+        "killed": len(found),
+        "median_seeds": seeds[len(seeds) // 2],
+        "most_seeds": seeds[-1],
+    }
+    return result
+
+
 def model(options: SuiteOptions) -> SuiteResult:
     """The Promela models (docs/simulation/model.md); --cases is not used."""
     del options
@@ -140,8 +268,13 @@ def check_models(checks: Any) -> SuiteResult:
 
 SUITES: Final[Mapping[str, Suite]] = {
     "twins": twins,
+    "byzzfuzz": byzzfuzz,
     "crash-points": crash_points,
+    "bit-flips": bit_flips,
     "codecs": codecs,
+    "mutants": mutants,
+    "canary": canary,
+    "false-plans": false_plans,
     "model": model,
 }
 """By the option that runs it."""
