@@ -10,12 +10,25 @@ world         a run
 events        names that a campaign must reach
 """
 
+from dataclasses import replace
+
 from network.simulation.runner import LOG_LINES
 from network.simulation.system.events import EXPECTED
+from network.simulation.system.false_plans import run_false_plans
 from network.simulation.system.scenario import Outcome, Scenario, draw
 from network.simulation.system.world import simulate
 
-__all__ = ["EXPECTED", "Outcome", "Scenario", "draw", "run_system", "simulate"]
+__all__ = [
+    "EXPECTED",
+    "Outcome",
+    "Scenario",
+    "draw",
+    "run_epochs",
+    "run_false_plans",
+    "run_system",
+    "run_without_bootstrap",
+    "simulate",
+]
 
 
 def run_system(
@@ -29,4 +42,22 @@ def run_system(
             outcome.finding or "the same seed gave another trace: something is not deterministic"
         )
     del outcome.log[:-LOG_LINES]
+    return outcome
+
+
+def run_epochs(seed: int, *, epochs: int = 100, keep_log: bool = False) -> Outcome:
+    """G15: so many epochs with a fault within two blocks of each boundary, delegates replaced, seats changing."""
+    outcome = run_system(seed, epochs=epochs, keep_log=keep_log)
+    if outcome.finding is None and outcome.boundary_faults < outcome.boundaries:
+        calm = outcome.boundaries - outcome.boundary_faults
+        outcome.finding = f"{calm} of {outcome.boundaries} boundaries had no fault within two blocks"
+    return outcome
+
+
+def run_without_bootstrap(seed: int, *, epochs: int = 1_000) -> Outcome:
+    """G16: so many epochs in which nobody but the members does anything."""
+    scenario = replace(draw(seed, epochs), bootstrap=False)
+    outcome = simulate(scenario)
+    if outcome.finding is None and outcome.reached["plan accepted"]:
+        outcome.finding = "a plan was accepted where nobody should have made one"
     return outcome

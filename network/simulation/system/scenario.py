@@ -34,6 +34,8 @@ class Scenario:
     """Whether every node executes every block; else two of them do."""
     invited: bool
     real_keys: bool
+    bootstrap: bool = True
+    """Whether somebody looks for better plans, the one deed of a bootstrap service that a chain would miss."""
     lean: bool = False
     """Few blocks an epoch and no load but duties and churn: for campaigns over many epochs."""
 
@@ -109,6 +111,7 @@ def draw(seed: int, epochs: int | None = None) -> Scenario:
         execute_all=rng.random() < 0.1,
         invited=rng.random() < 0.7,
         real_keys=seed % 100 == 99,
+        bootstrap=rng.random() < 0.5,
         lean=lean,
     )
 

@@ -28,6 +28,9 @@ class Place(Protocol):
     def shared(self) -> SharedExecution:
         """Who has a seat."""
 
+    def struck(self) -> None:
+        """Something broke, now."""
+
 
 @dataclass(eq=False)
 class Trouble:
@@ -36,7 +39,8 @@ class Trouble:
     name: str
     about: str
     lasts_us: int
-    begin: Callable[[], None]
+    begin: Callable[[], bool]
+    """Make it happen; False if there was nothing to break, or not yet."""
     end: Callable[[], None]
 
 
@@ -81,17 +85,32 @@ def _somebody(rng: random.Random, place: Place) -> SimulatedNode:
 
 def _crash(rng: random.Random, place: Place) -> Trouble:
     node = _somebody(rng, place)
-    return Trouble("Crash", str(node.index), _lasting(rng), node.crash, node.start)
+    return crash_of(node, _lasting(rng))
+
+
+def crash_of(node: SimulatedNode, lasts_us: int) -> Trouble:
+    """A node dies and starts again."""
+
+    def begin() -> bool:
+        was_up = node.up
+        node.crash()
+        return was_up
+
+    return Trouble("Crash", str(node.index), lasts_us, begin, node.start)
 
 
 def _crash_at_effect(rng: random.Random, place: Place) -> Trouble:
     node, kind, late = _somebody(rng, place), rng.choice(CRASH_EFFECTS), rng.random() < 0.5
 
     def due(effect: Effect, after: bool) -> bool:
-        return after == late and type(effect).__name__ == kind
+        if after == late and type(effect).__name__ == kind:
+            place.struck()
+            return True
+        return False
 
-    def begin() -> None:
+    def begin() -> bool:
         node.crash_when = due
+        return False
 
     def end() -> None:
         node.crash_when = None
@@ -102,13 +121,20 @@ def _crash_at_effect(rng: random.Random, place: Place) -> Trouble:
 
 def _pause(rng: random.Random, place: Place) -> Trouble:
     node = _somebody(rng, place)
-    return Trouble("Pause", str(node.index), _lasting(rng), node.pause, node.resume)
+
+    def begin() -> bool:
+        runs = node.up and not node.paused
+        node.pause()
+        return runs
+
+    return Trouble("Pause", str(node.index), _lasting(rng), begin, node.resume)
 
 
 def _cutting(name: str, about: str, lasts_us: int, network: Network, cuts: Sequence[Cut]) -> Trouble:
-    def begin() -> None:
+    def begin() -> bool:
         for cut in cuts:
             network.cut(cut)
+        return True
 
     def end() -> None:
         for cut in cuts:
@@ -150,8 +176,9 @@ def _bad_links(rng: random.Random, place: Place) -> Trouble:
         duplicate_bp=rng.choice((0, 3_000)),
     )
 
-    def begin() -> None:
+    def begin() -> bool:
         network.quality = worse
+        return True
 
     def end() -> None:
         network.quality = LinkQuality()
@@ -164,8 +191,9 @@ def _frailty(rng: random.Random, place: Place, frail: int) -> Trouble:
     if rng.random() < 0.5:
         offset_ms = rng.choice((-3_600_000, -1_000, 1_000, 3_600_000))
 
-        def jump() -> None:
+        def jump() -> bool:
             node.clock.offset_ms += offset_ms
+            return True
 
         def jump_back() -> None:
             node.clock.offset_ms -= offset_ms
@@ -173,11 +201,12 @@ def _frailty(rng: random.Random, place: Place, frail: int) -> Trouble:
         return Trouble("WrongClock", f"{frail} {offset_ms}", _lasting(rng), jump, jump_back)
     wipes = rng.random() < 0.5
 
-    def lose() -> None:
+    def lose() -> bool:
         node.crash()
         if wipes:
             node.disk.wipe()
         else:
             node.disk.lose_journal()
+        return True
 
     return Trouble("LostDisk" if wipes else "LostJournal", str(frail), _lasting(rng), lose, node.start)

@@ -49,12 +49,14 @@ from network.simulation.system.scenario import (
     Scenario,
 )
 from network.simulation.system.traders import Traders
-from network.simulation.system.troubles import Trouble, draw_trouble
+from network.simulation.system.troubles import Trouble, crash_of, draw_trouble
 
 STALL_US = 120 * SECOND_US
 """No block for so long while at most one node is in trouble: the chain has halted (L1)."""
 SETTLE_US = 3 * SECOND_US
 """After a trouble ends, what it delayed may still show for so long."""
+BOUNDARY_BLOCKS = 2
+"""How near a boundary a fault has to be (G15)."""
 READINGS_US = 700_000
 """How often meters report."""
 
@@ -117,7 +119,8 @@ class SystemRun:
         self._disturbed_us = 0
         self._first_applied_us: dict[int, int] = {}
         self._last_block_us = 0
-        self._boundary_troubled: set[int] = set()
+        self._struck_at: list[int] = []
+        self._boundaries: dict[int, None] = {}
         self._seats = len(self.shared.term(1).delegates)
         self._plan_epoch = -1
 
@@ -305,6 +308,8 @@ class SystemRun:
     def _plan(self, node: SimulatedNode, state: State, wall_ms: int) -> None:
         """What a bootstrap service would do for the members: look for a better plan (PROTOCOL 4.5, 8.1)."""
         self._plan_epoch = chain_of(state).epoch
+        if not self.scenario.bootstrap:
+            return
         plan = better_plan(state, self.cast.parameters, self._rng(f"plan {self._plan_epoch}"))
         if plan is not None:
             signer = self.cast.players[node.index].signer
@@ -335,6 +340,7 @@ class SystemRun:
         changes = [e for e in outcome.receipts[-1].events if isinstance(e, PhaseChanged)]
         for change in changes:
             self._phase_changed(change, height)
+        self._watch_boundaries(height)
 
     def _check_set(self, height: int) -> None:
         """S11: the sets that replicas go by are those that the plain model derived."""
@@ -369,7 +375,7 @@ class SystemRun:
     def _phase_changed(self, change: PhaseChanged, height: int) -> None:
         if change.phase is EpochPhase.RUNNING:
             self.outcome.epochs = change.epoch
-            self.outcome.boundaries += 1
+            self._boundaries[height + 1] = None
             if self.shared.height == height:  # the liar may have decided one more
                 self.books.compare(self.shared.state, height)
             self._churn()
@@ -380,20 +386,34 @@ class SystemRun:
         """At least one trouble within two blocks of each boundary, some more anywhere."""
         rng = self._trouble_rng
         if change.phase is EpochPhase.CLOSING:
-            early = rng.random() < 0.6
-            if early:
+            if rng.random() < 0.6:
                 self._begin_trouble(rng.choice((0, 100_000, 500_000)))
-                self._boundary_troubled.add(change.epoch + 1)
-        elif change.phase is EpochPhase.RUNNING:
-            if change.epoch not in self._boundary_troubled or rng.random() < 0.3:
-                self._begin_trouble(rng.choice((0, 0, 20_000)))
-                self._boundary_troubled.add(change.epoch)
-            self.outcome.boundary_faults += 1
+        elif change.phase is EpochPhase.RUNNING and (not self._recently_struck() or rng.random() < 0.3):
+            self._begin_trouble(rng.choice((0, 0, 20_000)))
         for _ in range(self.scenario.faults_per_epoch - 1):
             if rng.random() < 0.4:
                 self._begin_trouble(rng.randrange(2 * SECOND_US))
 
     # ------------------------------------------------------------------ troubles
+
+    def struck(self) -> None:
+        """Something broke: at the height that is undecided now."""
+        self._struck_at.append(self.shared.height + 1)
+
+    def _recently_struck(self) -> bool:
+        return bool(self._struck_at) and self._struck_at[-1] >= self.shared.height - 1
+
+    def _watch_boundaries(self, height: int) -> None:
+        """Two blocks after each boundary something must have broken within two blocks of it."""
+        for boundary in list(self._boundaries):
+            near = any(abs(at - boundary) <= BOUNDARY_BLOCKS for at in self._struck_at[-8:])
+            if height == boundary + 1 and not near and self._active:
+                node = next(node for node in self._trouble_rng.sample(self.nodes, len(self.nodes)) if node.up)
+                self._start_trouble(crash_of(node, SECOND_US))
+            if height > boundary + 1:
+                del self._boundaries[boundary]
+                self.outcome.boundaries += 1
+                self.outcome.boundary_faults += near
 
     def _begin_trouble(self, delay_us: int) -> None:
         trouble = draw_trouble(self._trouble_rng, self, self._frail)
@@ -405,7 +425,8 @@ class SystemRun:
         self._troubles.append(trouble)
         self.outcome.reached[f"fault {trouble.name}"] += 1
         self.record.note(f"begins {trouble.name}", trouble.about)
-        trouble.begin()
+        if trouble.begin():
+            self.struck()
         self._connections.look()
         self.agenda.call(trouble.lasts_us, self._end_trouble, trouble)
 
@@ -492,14 +513,14 @@ class SystemRun:
             node.start()
         self._load()
         self._read_meters()
-        while self.outcome.epochs < self.scenario.epochs:
+        while not self._is_over():
             before = self._last_block_us
             self.agenda.run(self.agenda.now_us + STALL_US, self._is_over)
             if self._last_block_us == before:
                 raise Finding(f"L1: no block for {STALL_US // SECOND_US} s after height {self.shared.height}")
 
     def _is_over(self) -> bool:
-        return self.outcome.epochs >= self.scenario.epochs
+        return self.outcome.boundaries >= self.scenario.epochs
 
     def _recover(self) -> None:
         """All troubles end, the liar goes on; everybody must come level and a new transaction must commit."""
