@@ -230,9 +230,7 @@ def _tell(out: Path, storm: Storm, verdict: Verdict) -> None:
     for refused in storm.refused:
         print(f"not as planned: {refused}")
     print(verdict.text())
-    print(
-        f"all in {out}; judge it again: python -m scripts.history check {out}/history.jsonl {out}/ledger.export"
-    )
+    print(f"all in {out}; judge it again: scripts/faults/judge check {out}/history.jsonl {out}/ledger.export")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""``python -m scripts.history check|audit|generate|bench|selftest``: judge a recorded run, or the checker itself."""
+"""``scripts/faults/judge check|audit|generate|bench|selftest``: judge a recorded run, or the checker itself."""
 
 import argparse
 import json
@@ -23,7 +23,7 @@ EXIT = {Outcome.VALID: 0, Outcome.INVALID: 1, Outcome.UNKNOWN: 3}
 
 def parser() -> argparse.ArgumentParser:
     """All commands."""
-    whole = argparse.ArgumentParser(prog="python -m scripts.history", description=__doc__)
+    whole = argparse.ArgumentParser(prog="scripts/faults/judge", description=__doc__)
     commands = whole.add_subparsers(dest="command", required=True)
     check = commands.add_parser("check", help="judge a recorded history against its final ledger")
     check.add_argument("history", type=Path, help="JSON lines, as the recorder writes them")

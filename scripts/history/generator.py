@@ -127,7 +127,7 @@ class Generator:
         self._stream_all(chain)
         self._extras(chain)
         self.lines.sort(key=lambda line: line.at)  # type: ignore[union-attr]
-        setup = Setup(self.nodes, self.seed, f"python -m scripts.history generate --seed {self.seed}")
+        setup = Setup(self.nodes, self.seed, f"scripts/faults/judge generate --seed {self.seed}")
         return Generated([setup, *self.lines], chain)
 
     # ---- clients

@@ -1,6 +1,6 @@
 """The history checker: every planted anomaly is found by the check that should, and good histories raise no alarm.
 
-The whole of it (1 000 good histories) is ``python -m scripts.history selftest``; here is a part that takes seconds.
+The whole of it (1 000 good histories) is ``scripts/faults/judge selftest``; here is a part that takes seconds.
 """
 
 import json
@@ -103,7 +103,7 @@ def test_the_smallest_witness_and_the_command_are_told() -> None:
     [report] = [report for report in verdict.reports if report.check == "4 real time"]
     assert all(len(witness.operations) == 2 and len(witness.heights) == 2 for witness in report.witnesses)
     assert verdict.smallest is not None
-    assert f"seed {SEED}; repeat: python -m scripts.history generate --seed {SEED}" in verdict.text()
+    assert f"seed {SEED}; repeat: scripts/faults/judge generate --seed {SEED}" in verdict.text()
 
 
 def test_a_client_of_a_wiped_node_may_see_it_go_back(good: Generated) -> None:
