@@ -66,7 +66,9 @@ class CodecResult:
 
     types: tuple[TypeResult, ...]
     changed: tuple[str, ...]
-    """Types whose hash is not the pinned one, or that have none."""
+    """Types whose hash is not the pinned one."""
+    unpinned: tuple[str, ...]
+    """Types without a pin for this number of cases."""
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -99,8 +101,9 @@ def check_codecs(
     for item in map(_check_named, chosen) if jobs == 1 else _in_processes(chosen, jobs):
         results.append(item)
         progress(item)
-    changed = tuple(item.name for item in results if pins and pins.get(item.name) != item.sha256)
-    return CodecResult(tuple(results), changed)
+    changed = tuple(item.name for item in results if pins.get(item.name, item.sha256) != item.sha256)
+    unpinned = tuple(item.name for item in results if item.name not in pins)
+    return CodecResult(tuple(results), changed, unpinned)
 
 
 def _in_processes(chosen: list[tuple[str, int, int]], jobs: int) -> Iterator[TypeResult]:
