@@ -2,10 +2,16 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import Final
 
+from consensus.effects import Report
+from consensus.encoding import Codec
+from consensus.messages import Commit, Prepare, PrePrepareVote, Vote
 from consensus.types import Digest
 from network.simulation.checkers import demand
 from network.simulation.lockstep import LockstepNode, Table
+
+_votes: Final[Codec[Vote]] = Codec(PrePrepareVote | Prepare | Commit, 512)
 
 
 def check_agreement(table: Table, nodes: Iterable[LockstepNode]) -> None:
@@ -58,3 +64,18 @@ def _check_possibly_decided(table: Table, nodes: tuple[LockstepNode, ...]) -> No
                 other != height or later <= view or different == digest,
                 f"S5: height {height} may be decided in view {view}, yet view {later} accepts another block",
             )
+
+
+def check_reports(table: Table, nodes: Iterable[LockstepNode]) -> None:
+    """S13: raise `Finding` if a node's evidence is against an honest key."""
+    dishonest = {table.signers[rank].public_key for rank in table.dishonest}
+    for node in nodes:
+        if node.rank in table.dishonest:
+            continue
+        for report in node.reports:
+            culprit = (
+                _votes.decode(report.first).signer
+                if isinstance(report, Report)
+                else report.pre_prepare.signer
+            )
+            demand(culprit in dishonest, f"S13: node {node.index} reported an honest one")

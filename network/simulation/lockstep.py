@@ -63,7 +63,7 @@ WALL_MS: Final = GENESIS_MS + 1_000
 """What every wall clock shows, always: clocks decide nothing here, and blocks of one origin are equal whenever made."""
 MONOTONIC_STEP_MS: Final = 5_000
 """Per view; more than any interval between two answers to one asker, so that what happened in earlier views is past."""
-RUN_OUT: Final = (VIEW, GATHER, CLOCK, BATCH, RESEND)
+RUN_OUT: Final = (RESEND, GATHER, CLOCK, BATCH, VIEW)
 """Timers that run out at the end of a view, in this order; blocks are never empty here."""
 MOST_ROUNDS: Final = 200
 """A view that talks longer than this talks for ever: three phases, a change of view and a fetch take a dozen rounds."""
@@ -128,6 +128,30 @@ class Table:
             receipts_root=NO_RECEIPTS,
         )
 
+    def check(self, certified: CertifiedBlock) -> None:
+        """S3: raise `Finding` unless q distinct seats signed what a commit signs, laid out here anew."""
+        certificate = certified.certificate
+        signed = b"".join(
+            (
+                b"cgpbft/consensus/1\x03",
+                self.chain_id,
+                certificate.epoch.to_bytes(8, "big"),
+                certificate.height.to_bytes(8, "big"),
+                certificate.view.to_bytes(8, "big"),
+                certified.block.header.digest(),
+            )
+        )
+        sound = {
+            item.signer
+            for item in certificate.signatures
+            if item.signer in self.nodes_of and self.ring.verify(item.signer, signed, item.signature)
+        }
+        count = len(certificate.signatures)
+        demand(
+            len(sound) == count >= self.quorum,
+            f"S3: {len(sound)} of {count} commits decide height {certificate.height}",
+        )
+
 
 def instant(view: int) -> Instant:
     """Both clocks in the ``view``-th view of a run; every node has the same."""
@@ -169,14 +193,15 @@ class LockstepNode:
         return len(self.chain)
 
     def view_begins(self, at: Instant, transactions: tuple[bytes, ...]) -> None:
-        """Transactions come in, and every timer that ran has run out."""
+        """Every timer that ran has run out, and transactions come in, which may start others."""
+        ran = [self.timers[kind] for kind in RUN_OUT if kind in self.timers]
+        for timer in ran:
+            if self.timers.get(timer.kind) is timer:
+                del self.timers[timer.kind]
+                self.feed(TimerFired(at, timer))
         self.pool = tuple(data for data in self.pool if transaction_id(data) not in self.finished)
         self.pool = (*transactions, *self.pool)[:2]
         self.feed(PoolChanged(at, len(self.pool), at.monotonic_ms))
-        for kind in RUN_OUT:
-            timer = self.timers.pop(kind, None)
-            if timer is not None:
-                self.feed(TimerFired(at, timer))
 
     def feed(self, item: Input) -> None:
         """One input, its effects, and the inputs that these bring at once."""
@@ -256,6 +281,9 @@ class LockstepNode:
     def _decide(self, at: Instant, certified: CertifiedBlock) -> list[Input]:
         block = certified.block
         digest = block.header.digest()
+        self.table.check(certified)
+        parent = block.header.parent_hash
+        demand(parent == self.context.parent_hash, f"S2: height {self.height + 1} has another parent")
         self.chain = (*self.chain, certified)
         gone = [transaction_id(data) for data in block.transactions]
         self.finished = self.finished.union(gone, (item.transaction_id for item in block.discarded))

@@ -116,7 +116,7 @@ def told_case(case: TwinsCase) -> str:
 
 
 def play_case(case: TwinsCase) -> tuple[int, bool]:
-    """Play a case from the start: views it took to heal, and whether anything was decided before; may raise `Finding`."""
+    """Play a case from the start: the views it took to heal, and whether anything was decided before that."""
     table = Table(case.seats, case.twins)
     run = Lockstep(table)
     before = 0

@@ -50,8 +50,8 @@ def test_four_views_of_five_nodes_are_65_536_cases() -> None:
 @pytest.mark.parametrize("cut", [0, 2])
 def test_nothing_is_found(cut: int) -> None:
     """A stretch of the enumeration; the whole of it is run by command."""
-    result = run_twins(views=4, twins=(0,), cut=cut, first=30_000, limit=96)
-    assert result.cases == 96
+    result = run_twins(views=4, twins=(0,), cut=cut, first=30_000, limit=64)
+    assert result.cases == 64
     assert result.findings == ()
     assert 0 < result.slowest_views <= 8
 
@@ -74,7 +74,7 @@ def test_progress_counts_every_case_once() -> None:
 
 @pytest.mark.parametrize("per_phase", [False, True])
 def test_samples_of_seven_seats_with_two_pairs(per_phase: bool) -> None:
-    result = sample_twins(12, 100, per_phase=per_phase)
+    result = sample_twins(6, 100, per_phase=per_phase)
     assert result.findings == ()
     assert result.decided > 0
 
@@ -95,10 +95,10 @@ def test_twins_do_equivocate() -> None:
 
 
 PLANTED: list[tuple[Callable[[Patch], None], int, int, tuple[str, ...]]] = [
-    (lost_prepared_certificate, 2, 96, ("S5", "S1")),
-    (small_quorum, 0, 0, ("S1", "S5")),
+    (lost_prepared_certificate, 2, 48, ("S5", "S1")),
+    (small_quorum, 0, 0, ("S3",)),
 ]
-"""Bug, cut, first of 16 cases, properties. All 256 cases of two views hold 25 and 95 that find them."""
+"""Bug, cut, first of 16 cases, properties. Of all 256 cases of two views 96 and 256 find them."""
 
 
 @pytest.mark.parametrize(
