@@ -5,14 +5,10 @@ Exit code 0 valid, 1 invalid or failed, 2 wrong usage, 3 unknown.
 
 import argparse
 import asyncio
-import contextlib
-import os
-import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +22,7 @@ from scripts.faulting.__main__ import FAULTS
 from scripts.faulting.errors import FaultError
 from scripts.faulting.nemesis import Storm
 from scripts.faulting.network import look, read
-from scripts.faulting.processes import REPOSITORY
+from scripts.faulting.own_network import add_options, own_network
 from scripts.history.history import read_history
 from scripts.history.judge import judge
 from scripts.history.ledger import read_chain
@@ -38,10 +34,7 @@ from scripts.history.recording.market import Market
 from scripts.history.records import Node, Setup
 from scripts.history.verdict import Outcome, Verdict
 
-BASE_PORT: Final = 28_400
 QUIESCE_S: Final = 30.0
-START_S: Final = 150.0
-STOP_S: Final = 30.0
 EXIT: Final = {Outcome.VALID: 0, Outcome.INVALID: 1, Outcome.UNKNOWN: 3}
 VOTES: Final = "votes.jsonl"
 GAP_VIEWS: Final = 3
@@ -50,19 +43,11 @@ GAP_VIEWS: Final = 3
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Options of the command."""
-    parser = argparse.ArgumentParser(prog="scripts/faults/storm", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="scripts/faults/storm", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=float, default=1.0, help="how long faults go on (default 1)")
     parser.add_argument("--seed", type=int, default=1, help="which faults, and what clients ask (default 1)")
-    parser.add_argument("--members", type=int, default=8, help="of the network that is started (default 8)")
-    parser.add_argument("--groups", type=int, default=4, help="of the network that is started (default 4)")
     parser.add_argument("--clients", type=int, default=8, help="at a time (default 8)")
-    parser.add_argument(
-        "--base-port", type=int, default=BASE_PORT, help=f"the bootstrap's (default {BASE_PORT})"
-    )
-    parser.add_argument("--via-base-port", type=int, help="of the proxies (default: 1 000 above)")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="a genesis parameter"
-    )
+    add_options(parser)
     parser.add_argument("--gap-limit-ms", type=int, help="longest time without a commit that counts as live")
     parser.add_argument(
         "--out", type=Path, help="where history, ledger and logs are kept (default: a new folder)"
@@ -77,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out = options.out or Path(tempfile.mkdtemp(prefix="cgpbft-storm-"))
     out.mkdir(parents=True, exist_ok=True)
     try:
-        with _network(options, out) as home:
+        with own_network(options, out) as home:
             storm = asyncio.run(_run(options, home, out, command))
         verdict = _judge(out)
     except (FaultError, TimeoutError) as error:
@@ -87,39 +72,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     _tell(out, storm, verdict)
     return EXIT[verdict.outcome]
-
-
-# ---- the network
-
-
-@contextlib.contextmanager
-def _network(options: argparse.Namespace, out: Path) -> Iterator[Path]:
-    home = out / "net"
-    line = [
-        sys.executable, "-m", "scripts.faulting.localnet",
-        "--members", str(options.members),
-        "--groups", str(options.groups),
-        "--base-port", str(options.base_port),
-        *(["--via-base-port", str(options.via_base_port)] if options.via_base_port else []),
-        "--home", str(home),
-        *(part for one in options.set for part in ("--set", one)),
-        "--json",
-    ]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    with (out / "localnet.log").open("wb") as file:
-        process = subprocess.Popen(
-            line, env=environment, stdout=subprocess.PIPE, stderr=file, start_new_session=True
-        )
-    assert process.stdout is not None  # noqa: S101 - a pipe was asked for
-    try:
-        # The line comes when every node is ready, or, empty, when it ended.
-        if not process.stdout.readline():
-            raise FaultError(f"the network did not start: see {out / 'localnet.log'}")
-        yield home
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(STOP_S)
-        process.stdout.close()
 
 
 # ---- the run
