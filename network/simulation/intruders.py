@@ -271,13 +271,24 @@ class WrongParts(Ears):
     def twist(self, liar: Intruder, target: int, letter: Letter) -> Sequence[tuple[int, Letter]]:
         """Mostly a wrong block, the same for all."""
         self.hear(letter)
-        if not isinstance(letter, Proposal) or letter.header.view != letter.vote.view:
+        if not isinstance(letter, Proposal):
             return [(0, letter)]
         if letter.vote.digest not in self._told:
-            self._told[letter.vote.digest] = self._wrong(liar, letter)
+            fresh = letter.header.view == letter.vote.view
+            self._told[letter.vote.digest] = self._wrong(liar, letter) if fresh else self._afresh(liar, letter)
             while len(self._told) > 16:
                 del self._told[next(iter(self._told))]
         return [(0, self._told[letter.vote.digest])]
+
+    def _afresh(self, liar: Intruder, proposal: Proposal) -> Proposal:
+        """A block of its own where an older one has to be proposed again."""
+        header = msgspec.structs.replace(
+            proposal.header,
+            view=proposal.vote.view - self._rng.choice((0, 0, 1)),
+            proposer=address_of(liar.signer.public_key),
+            time_ms=proposal.header.time_ms + 1,
+        )
+        return self.proposed(liar, proposal, header)
 
     def _wrong(self, liar: Intruder, proposal: Proposal) -> Proposal:
         header, references = proposal.header, proposal.references
@@ -306,6 +317,7 @@ class WrongParts(Ears):
                         msgspec.structs.replace(header, delegates_hash=self._rng.randbytes(32)),
                         msgspec.structs.replace(header, height=header.height + 1),
                         msgspec.structs.replace(header, proposer=bytes(20)),
+                        msgspec.structs.replace(header, view=max(0, header.view - 1)),
                     )
                 )
         header = msgspec.structs.replace(

@@ -197,7 +197,7 @@ VIEWS: Final[tuple[Mutant, ...]] = (
         "        if vote.digest != chosen:",
         "        if vote.digest is None:",
         "the block with the highest certificate has to be proposed again",
-        "liars: lying new-view",
+        "liars: wrong parts",
     ),
     Mutant(
         "fresh-block-of-an-older-view",
@@ -205,7 +205,7 @@ VIEWS: Final[tuple[Mutant, ...]] = (
         "    elif header.view != vote.view:",
         "    elif header.view > vote.view:",
         "a fresh block names its own view",
-        "liars",
+        "liars: wrong parts",
     ),
     Mutant(
         "proposer-unchecked",
@@ -213,7 +213,7 @@ VIEWS: Final[tuple[Mutant, ...]] = (
         "    if header.proposer != judge.primary_address(header.view):",
         "    if header.proposer is None:",
         "the head of the next height follows from the proposer (6.3)",
-        "liars: usurper",
+        "liars: wrong parts",
     ),
     Mutant(
         "chosen-block-not-proposed-again",

@@ -279,7 +279,7 @@ VOTES: Final[tuple[Mutant, ...]] = (
         "two-proposals-judged",
         _PHASES,
         "    if height.proposal is not None:\n        return\n    height.failed",
-        "    if height.proposal_valid and height.view in height.own.prepares:\n        return\n    height.failed",
+        "    if height.decided is not None:\n        return\n    height.failed",
         "of an equivocating primary the first block counts",
         "liars: two-faced",
     ),
@@ -289,7 +289,7 @@ VOTES: Final[tuple[Mutant, ...]] = (
         "        check_role(proposal, height.judge, chosen)\n",
         "        _ = check_role\n",
         "a primary could propose afresh what must be proposed again (6.6)",
-        "liars: lying new-view",
+        "liars: wrong parts",
     ),
     Mutant(
         "header-unchecked",

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Final
 
 from scripts.simulating.mutant_list import BY_NAME
-from scripts.simulating.mutants import Killed, Mutant, hunt, mutated_source
+from scripts.simulating.mutants import Mutant, mutated_source
 
 _DELEGATES: Final = "consensus/delegates.py"
 
@@ -72,13 +72,6 @@ ONLY_HERE: Final[tuple[Mutant, ...]] = (
         "a number from outside indexes a list (CometBFT ASA-2024-011)",
     ),
     Mutant(
-        "unknown-fields-taken",
-        "consensus/encoding.py",
-        "        if _encoder.encode(value) != data:",
-        "        if value is None:",
-        "fields that nobody asked for come in with a message (Rustchain 7363)",
-    ),
-    Mutant(
         "lowered-height-believed",
         "network/sync.py",
         "        if height < source.height:\n",
@@ -93,17 +86,13 @@ ONLY_HERE: Final[tuple[Mutant, ...]] = (
         "malformed bytes in a message kill who reads them (Fabric CVE-2022-31121, CVE-2021-43669)",
     ),
 )
-_ALL: Final = {**BY_NAME, **{mutant.name: mutant for mutant in ONLY_HERE}}
-
-
-def put_back(name: str) -> Killed:
-    """Run the simulator on the code with the bug in it; which seed found it, if one did."""
-    return hunt(_ALL[name])
+BUGS: Final = {**BY_NAME, **{mutant.name: mutant for mutant in ONLY_HERE}}
+"""By name."""
 
 
 def code_with(name: str) -> ModuleType:
     """The module with the bug in it, beside the shipped one and known to nobody else."""
-    mutant = _ALL[name]
+    mutant = BUGS[name]
     module = ModuleType(mutant.file.removesuffix(".py").replace("/", "."))
     module.__file__ = mutant.file
     exec(compile(mutated_source(mutant), mutant.file, "exec", dont_inherit=True), module.__dict__)  # noqa: S102
