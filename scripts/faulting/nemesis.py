@@ -30,8 +30,17 @@ log = structlog.get_logger("storm")
 class Storm:
     """Breaks and mends until its time is up."""
 
-    def __init__(self, home: Path, places: Sequence[Place], faults: int, seed: int, record: Log) -> None:
+    def __init__(
+        self,
+        home: Path,
+        places: Sequence[Place],
+        faults: int,
+        seed: int,
+        record: Log,
+        kinds: Sequence[Recipe] = KINDS,
+    ) -> None:
         """``places``: nodes that may be broken; ``faults``: how many of them at a time."""
+        self._kinds = tuple(kinds)
         self._home, self._record = home, record
         self._places = list(places)
         self._draw = random.Random(f"storm {seed}")
@@ -76,7 +85,7 @@ class Storm:
     def _next(self) -> Recipe:
         """Like cards from a shuffled deck: every kind comes before one comes again."""
         if not self._deck:
-            self._deck = list(KINDS)
+            self._deck = list(self._kinds)
             self._draw.shuffle(self._deck)
         return self._deck.pop()
 

@@ -47,11 +47,13 @@ def _drawn(**ranges: tuple[int, int]) -> Callable[[random.Random], Options]:
 
 HEAL: Final = ("heal",)
 DONE: Final = ()
+BRIEFLY: Final = (0.2, 1.0)
+"""What is over as soon as it is done needs no time to last."""
 KINDS: Final = (
     Recipe("kill"),
-    Recipe("restart", DONE),
+    Recipe("restart", DONE, seconds=BRIEFLY),
     Recipe("pause", DONE, lambda draw: {"seconds": draw.uniform(1, 8)}, seconds=(0, 0)),
-    Recipe("wipe", DONE, forgets=True),
+    Recipe("wipe", DONE, forgets=True, seconds=BRIEFLY),
     Recipe("restore", DONE, before="backup", forgets=True, seconds=(1, 3)),
     Recipe("partition", HEAL),
     Recipe("partition", HEAL, _fixed(one_way=True), variant="one way"),
@@ -59,11 +61,11 @@ KINDS: Final = (
     Recipe("delay", HEAL, lambda draw: {"ms": draw.randint(20, 400), "one_way": True}, variant="one way"),
     Recipe("lose", HEAL, _drawn(percent=(1, 30))),
     Recipe("throttle", HEAL, _drawn(bytes_per_s=(5_000, 60_000))),
-    Recipe("cut", HEAL),
+    Recipe("cut", HEAL, seconds=BRIEFLY),
     Recipe("skew", options=_drawn(ms=(1_000, 3_600_000)), variant="ahead"),
     Recipe("skew", options=_drawn(ms=(-3_600_000, -1_000)), variant="behind"),
     Recipe("fill", options=_fixed(room_bytes=0)),
-    Recipe("tear", DONE, _drawn(count=(1, 600), seed=(0, 10**6)), variant="torn write"),
+    Recipe("tear", DONE, _drawn(count=(1, 600), seed=(0, 10**6)), variant="torn write", seconds=BRIEFLY),
     Recipe(
         "tear",
         DONE,
@@ -71,8 +73,15 @@ KINDS: Final = (
         byzantine=True,
         forgets=True,
         variant="lost writes",
+        seconds=BRIEFLY,
     ),
-    Recipe("flip", DONE, lambda draw: {"where": "journal", "seed": draw.randrange(10**6)}, variant="journal"),
+    Recipe(
+        "flip",
+        DONE,
+        lambda draw: {"where": "journal", "seed": draw.randrange(10**6)},
+        variant="journal",
+        seconds=BRIEFLY,
+    ),
     Recipe(
         "flip",
         ("wipe",),

@@ -23,6 +23,7 @@ from scripts.faulting.errors import FaultError
 from scripts.faulting.nemesis import Storm
 from scripts.faulting.network import look, read
 from scripts.faulting.own_network import add_options, own_network
+from scripts.faulting.recipes import KINDS, Recipe
 from scripts.history.history import read_history
 from scripts.history.judge import judge
 from scripts.history.ledger import read_chain
@@ -47,12 +48,27 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=1.0, help="how long faults go on (default 1)")
     parser.add_argument("--seed", type=int, default=1, help="which faults, and what clients ask (default 1)")
     parser.add_argument("--clients", type=int, default=8, help="at a time (default 8)")
+    parser.add_argument(
+        "--only",
+        type=_kinds,
+        default=KINDS,
+        metavar="FAULT,...",
+        help="these of scripts/faults (default: all)",
+    )
     add_options(parser)
     parser.add_argument("--gap-limit-ms", type=int, help="longest time without a commit that counts as live")
     parser.add_argument(
         "--out", type=Path, help="where history, ledger and logs are kept (default: a new folder)"
     )
     return parser.parse_args(arguments)
+
+
+def _kinds(text: str) -> tuple[Recipe, ...]:
+    names = text.split(",")
+    unknown = sorted(set(names) - {recipe.fault for recipe in KINDS})
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no fault of a storm: {', '.join(unknown)}")
+    return tuple(recipe for recipe in KINDS if recipe.fault in names)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,7 +101,7 @@ async def _run(options: argparse.Namespace, home: Path, out: Path, command: str)
         tap = network.nodes[0]
         await asyncio.to_thread(FAULTS["tap"], home, await look(network), [tap.name])
         begun = ending.sizes([network.bootstrap, *network.nodes])
-        storm = Storm(home, network.nodes[1:], faults, options.seed, log)
+        storm = Storm(home, network.nodes[1:], faults, options.seed, log, options.only)
         tasks = _clients(options, shared)
         try:
             await asyncio.sleep(1)
