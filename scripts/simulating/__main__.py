@@ -18,6 +18,8 @@ from scripts.simulating.suites import SUITES, SuiteOptions, SuiteResult, check_m
 from scripts.simulating.telling import Teller, expected_events
 
 ORDINARY: Final = range(1, 1_001)
+NAMED: Final = ("doors", "types", "mutants")
+"""What --only chooses among."""
 INTERRUPTED: Final = 130
 """Exit code of a command ended by Ctrl-C."""
 
@@ -102,6 +104,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--cases", type=_positive, metavar="N", help="for suites: cases, runs, flips or inputs"
+    )
+    parser.add_argument(
+        "--only", action="append", metavar="WORD", help="for suites: what has WORD in its name"
     )
     _add_modes(parser)
     return parser
@@ -189,9 +194,18 @@ def _suite_result(options: argparse.Namespace) -> SuiteResult:
 
         return check_models(model.bounded() if options.bounded else model.large())
     asked = SuiteOptions(
-        options.seeds or range(1, 2), options.jobs, options.views, options.seats or 4, options.cases
+        options.seeds or range(1, 2),
+        options.jobs,
+        options.views,
+        options.seats or 4,
+        options.cases,
+        tuple(options.only or ()),
+        options.out,
     )
-    return SUITES[options.suite](asked)
+    result = SUITES[options.suite](asked)
+    if options.only and not any(result.figures.get(things) for things in NAMED):
+        raise CampaignError(f"nothing in --{options.suite} has {' or '.join(options.only)} in its name")
+    return result
 
 
 # ---------------------------------------------------------------------- campaigns of seeds

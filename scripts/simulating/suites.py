@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from scripts.simulating.campaign import in_processes
@@ -32,6 +33,14 @@ class SuiteOptions:
     seats: int
     cases: int | None
     """How many cases, runs, flips or inputs; None for the suite's own number."""
+    only: tuple[str, ...] = ()
+    """Words, one of which has to be in the name of what is run; empty for all."""
+    out: Path | None = None
+    """Where the suite may remember its results."""
+
+    def chosen(self, name: str) -> bool:
+        """Whether what is called ``name`` is to be run."""
+        return not self.only or any(word in name for word in self.only)
 
 
 @dataclass
@@ -127,16 +136,15 @@ def _shown(things: str) -> Callable[[int, int], None]:
 
 
 def crash_points(options: SuiteOptions) -> SuiteResult:
-    """A crash at every call of the journal and the store, and every call failing (RELIABILITY G7)."""
-    from scripts.simulating.crash_points import enumerate_crash_points
+    """A crash at every call of journal and store and at every effect, and every call failing (RELIABILITY G7)."""
+    from scripts.simulating.crash_points_campaign import crash_everywhere
 
     lines, findings, points, seconds = [], [], 0, 0.0
     for seed in options.seeds:
-        result = enumerate_crash_points(seed, progress=lambda done: _show(f"{done} points"))
+        result = crash_everywhere(seed, progress=lambda done: _show(f"{done} points"))
         points += result.total
-        seconds += result.seconds
-        by_kind = ", ".join(f"{count} {kind}" for kind, count in sorted(result.points.items()))
-        lines.append(f"seed {seed}: {result.total} points ({by_kind}), {result.temptations} temptations")
+        seconds += sum(part.seconds for part in result.parts)
+        lines += [f"seed {seed}", *result.table().splitlines()]
         findings += [
             f"{text}\n  repeat: scripts/simulate --crash-points --seed {seed}" for text in result.findings
         ]
@@ -149,7 +157,10 @@ def codecs(options: SuiteOptions) -> SuiteResult:
     from scripts.simulating.codec_conformance import FULL_CASES, check_codecs, check_elsewhere
 
     result = check_codecs(
-        options.cases or FULL_CASES, jobs=options.jobs, progress=lambda item: _show(f"{item.name}")
+        options.cases or FULL_CASES,
+        names=options.only,
+        jobs=options.jobs,
+        progress=lambda item: _show(item.name),
     )
     lines = [f"{item.name}: {item.cases} cases, sha256 {item.sha256[:16]}" for item in result.types]
     findings = list(result.findings)
@@ -158,6 +169,8 @@ def codecs(options: SuiteOptions) -> SuiteResult:
         lines.append(f"{other.where}: {'the same' if other.agrees else other.detail}")
         if other.agrees is False:
             findings.append(f"{other.where}: {other.detail}")
+    if result.unpinned:
+        lines.append(f"{len(result.unpinned)} types have no pin for so many cases")
     lines.append(f"{len(result.types)} types, {result.cases} cases, {len(findings)} findings")
     return SuiteResult(lines, findings, {"types": len(result.types), "cases": result.cases})
 
@@ -194,39 +207,76 @@ def false_plans(options: SuiteOptions) -> SuiteResult:
     return result
 
 
+def malformed(options: SuiteOptions) -> SuiteResult:
+    """Malformed input at every door of a node: refused or canonical, in bounded time and memory (G9)."""
+    from scripts.simulating.malformed_input import CASES, send_malformed
+
+    result = send_malformed(
+        options.cases or CASES,
+        seed=options.seeds.start,
+        names=options.only,
+        progress=lambda door: _show(door.name),
+    )
+    lines = [
+        f"{door.name}{' (with a delegate key)' if door.keyed else ''}: {door.cases} cases, {door.refused} refused, "
+        f"{door.taken} taken, at most {door.slowest_seconds * 1_000:.1f} ms and {door.largest_bytes >> 10} KiB"
+        for door in result.doors
+    ]
+    lines.append(f"{len(result.doors)} doors, {result.cases} cases, {len(result.findings)} findings")
+    return SuiteResult(lines, list(result.findings), {"doors": len(result.doors), "cases": result.cases})
+
+
 def mutants(options: SuiteOptions) -> SuiteResult:
     """One-line mutants of the consensus and epoch code, each found by a seed (G5); --cases bounds the seeds."""
     from scripts.simulating.mutant_list import MUTANTS
+    from scripts.simulating.mutants import hunt_all
 
-    return _hunt(MUTANTS, options)
+    chosen = [mutant for mutant in MUTANTS if options.chosen(mutant.name)]
+    killed: list[Any] = []
+
+    def tell(item: Any) -> None:
+        killed.append(item)
+        _show(f"{len(killed)} of {len(chosen)} mutants")
+
+    return _hunted(hunt_all(chosen, out=options.out, most_seeds=options.cases, progress=tell))
 
 
 def canary(options: SuiteOptions) -> SuiteResult:
-    """A few planted bugs that must be found at once: the simulator can still see (G21)."""
+    """A few planted bugs that must be found at once, and one that each seed chooses: the simulator can see (G21)."""
+    from scripts.simulating.mutant_canary import CanaryMissed, run_canary
     from scripts.simulating.mutant_list import BY_NAME
+    from scripts.simulating.mutants import hunt_all
 
-    return _hunt([BY_NAME[name] for name in CANARIES], options)
+    result = _hunted(hunt_all([BY_NAME[name] for name in CANARIES], progress=lambda item: _show(item.name)))
+    for seed in options.seeds:
+        try:
+            drawn = run_canary(seed)
+        except CanaryMissed as missed:
+            result.findings.append(f"canary of seed {seed}: {missed}")
+        else:
+            result.lines.append(
+                f"canary of seed {seed}: {drawn.killed.name} found by seed {drawn.killed.seed}; "
+                f"{drawn.faults.total()} faults of {len(drawn.faults)} kinds in its ordinary seeds"
+            )
+    return result
 
 
-def _hunt(chosen: Sequence[Any], options: SuiteOptions) -> SuiteResult:
-    from scripts.simulating.mutants import check_shipped, hunt
-
-    result, killed = SuiteResult(), []
-    for item in in_processes(partial(hunt, most_seeds=options.cases), chosen, options.jobs):
-        killed.append(item)
-        _show(f"{len(killed)} of {len(chosen)} mutants")
+def _hunted(killed: Sequence[Any]) -> SuiteResult:
+    result = SuiteResult()
+    for item in killed:
         if item.finding is None:
             result.findings.append(f"{item.name}: survived {item.seeds} seeds of the family {item.family}")
         else:
-            result.lines.append(f"{item.name}: seed {item.seed} of the family {item.family}: {item.finding}")
-    check_shipped(killed)
+            result.lines.append(
+                f"{item.name}: seed {item.seed} of the family {item.family}: {item.finding[:160]}"
+            )
     found = [item for item in killed if item.finding is not None]
     seeds = sorted(item.seeds for item in found) or [0]
     result.lines.append(
-        f"{len(found)} of {len(chosen)} mutants found; median {seeds[len(seeds) // 2]} seeds, most {seeds[-1]}"
+        f"{len(found)} of {len(killed)} mutants found; median {seeds[len(seeds) // 2]} seeds, most {seeds[-1]}"
     )
     result.figures = {
-        "mutants": len(chosen),
+        "mutants": len(killed),
         "killed": len(found),
         "median_seeds": seeds[len(seeds) // 2],
         "most_seeds": seeds[-1],
@@ -272,6 +322,7 @@ SUITES: Final[Mapping[str, Suite]] = {
     "crash-points": crash_points,
     "bit-flips": bit_flips,
     "codecs": codecs,
+    "malformed": malformed,
     "mutants": mutants,
     "canary": canary,
     "false-plans": false_plans,

@@ -20,7 +20,7 @@ from scripts.simulating import __main__ as command
 from scripts.simulating import campaign
 from scripts.simulating.campaign import NOT_DETERMINISTIC, Settings, run_all
 from scripts.simulating.results import RunResult
-from scripts.simulating.suites import SUITES
+from scripts.simulating.suites import SUITES, SuiteOptions, SuiteResult
 
 ROOT = Path(__file__).resolve().parents[2]
 Capture = pytest.CaptureFixture[str]
@@ -241,6 +241,29 @@ def test_a_replica_that_raises_is_a_finding(monkeypatch: Patch) -> None:
 
     monkeypatch.setattr("consensus.replica.Replica.step", broken)
     assert cluster.simulate(cluster.draw(1)).finding == "RuntimeError: planted"
+
+
+def test_a_suite_with_a_finding_fails(monkeypatch: Patch, capsys: Capture) -> None:
+    asked: list[SuiteOptions] = []
+
+    def planted(options: SuiteOptions) -> SuiteResult:
+        asked.append(options)
+        return SuiteResult(["a line"], ["S1: planted"], {"cases": 3})
+
+    monkeypatch.setitem(SUITES, "twins", planted)
+    arguments = ["--twins", "--views", "2", "--seed", "7", "--only", "x", "--only", "y", "--json"]
+    monkeypatch.setattr(command, "NAMED", ("cases",))
+    assert command.main(arguments) == 1
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[:2] == ["a line", "finding: S1: planted"]
+    assert json.loads(printed[-1]) == {"suite": "twins", "findings": 1, "cases": 3}
+    (options,) = asked
+    assert (options.views, options.seeds, options.only) == (2, range(7, 8), ("x", "y"))
+
+
+def test_a_name_that_no_suite_knows_is_refused(capsys: Capture) -> None:
+    assert command.main(["--mutants", "--only", "no such mutant"]) == 2
+    assert "no such mutant" in capsys.readouterr().err
 
 
 def test_every_suite_is_an_option(capsys: Capture) -> None:
