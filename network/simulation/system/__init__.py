@@ -12,7 +12,6 @@ events        names that a campaign must reach
 
 from dataclasses import replace
 
-from network.simulation.runner import LOG_LINES
 from network.simulation.system.events import EXPECTED
 from network.simulation.system.false_plans import run_false_plans
 from network.simulation.system.scenario import Outcome, Scenario, draw
@@ -29,6 +28,10 @@ __all__ = [
     "run_without_bootstrap",
     "simulate",
 ]
+
+
+LOG_LINES = 400
+"""Of a log the last lines are kept."""
 
 
 def run_system(

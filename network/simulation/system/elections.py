@@ -145,6 +145,7 @@ class Elections:
         events = [event for receipt in receipts for event in receipt.events]
         chain_ms = self.chain_ms + min(header.time_ms - self._time_ms, 2 * self._p.empty_block_interval_ms)
         demand(header.epoch == self.epoch, f"4.4: height {height} is not of epoch {self.epoch}")
+        self._check_proposer(header)
         expected = self._primaries_failed(header)
         self._count_last_commit(block)
         self._count_ballots(transactions, receipts, height)
@@ -179,6 +180,16 @@ class Elections:
         head = ranking.index(self._head(header.height))
         return [(ranking[(head + view) % len(ranking)], FaultKind.NO_BLOCK) for view in range(header.view)]
 
+    def _check_proposer(self, header: Header) -> None:
+        """6.3: a block first proposed in view v is the v-th primary's after head(h)."""
+        ranking = self._sets[header.height].ranking
+        place = ranking.index(self._head(header.height)) + header.view
+        demand(
+            header.proposer == ranking[place % len(ranking)],
+            f"6.3: the proposer of height {header.height} is not the primary of view {header.view}",
+        )
+        self._reached["promoted backup proposes"] += header.view > 0
+
     def _head(self, height: int) -> Address:
         """head(h), PROTOCOL 6.3: who proposed the last block, or the next after it that still has a seat."""
         ranking = self._sets[height].ranking
@@ -189,7 +200,7 @@ class Elections:
         if self._proposer not in ranking:
             self._reached["primary lost its seat"] += 1
         following = (before[(place + step) % len(before)] for step in range(len(before)))
-        return next(address for address in following if address in ranking)
+        return next((address for address in following if address in ranking), ranking[0])
 
     def _count_last_commit(self, block: Block) -> None:
         height = block.header.height

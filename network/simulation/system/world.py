@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from consensus.block import CertifiedBlock
@@ -104,6 +104,8 @@ class SystemRun:
         self._tempers: list[Temper] = []
         self._wants_in: set[int] = set(range(scenario.founders))
         self._returning: set[bytes] = set()
+        self.loses: Callable[[int, int, Letter], bool] | None = None
+        """What a story takes off the links: asked on arrival (source, target, letter)."""
         self._make_nodes()
         self._connections = Connections(self.agenda, self._rng("connections"), self.network, self.nodes)
         honest = frozenset(p.public_key for p in self.cast.players if p.index != self._liar)
@@ -205,6 +207,8 @@ class SystemRun:
             self.agenda.call(delay_us, self.network.send, node.index, target, piece)
 
     def _deliver(self, source: int, target: int, letter: Letter) -> None:
+        if self.loses is not None and self.loses(source, target, letter):
+            return
         self.record.note("letter", source, target, type(letter).__name__)
         for kind in self._mischief[target]:
             if isinstance(kind, Ears):
@@ -466,10 +470,11 @@ class SystemRun:
     def _leave(self, index: int) -> None:
         self._wants_in.discard(index)
         node = self.nodes[index]
-        data = self.cast.transaction(Leave(), (self.cast.players[index].signer,), self._true_ms())
+        data = self.cast.transaction(Leave(), (self.cast.players[index].signer,), self.true_ms())
         node.submit(data)
 
-    def _true_ms(self) -> int:
+    def true_ms(self) -> int:
+        """The true wall time."""
         return GENESIS_MS + self.agenda.now_ms()
 
     # ------------------------------------------------------------------ load
@@ -478,15 +483,21 @@ class SystemRun:
         mean_us = self.scenario.load_us
         if not mean_us or not self._active:
             return
-        self._traders.act(self.shared.state, self._true_ms())
+        self._traders.act(self.shared.state, self.true_ms())
         self.agenda.call(self._load_rng.randint(1, 2 * mean_us), self._load)
 
     def _read_meters(self) -> None:
         if self.scenario.load_us and self._active:
-            self._traders.report(self.shared.state, self._true_ms())
+            self._traders.report(self.shared.state, self.true_ms())
             self.agenda.call(READINGS_US, self._read_meters)
 
     # ------------------------------------------------------------------ a run
+
+    def quiet(self, *, idle: bool = False) -> None:
+        """No troubles, nobody comes or goes; ``idle``: no ballots nor heartbeats. For stories that bring their own."""
+        self._active = False
+        if idle:
+            self._tempers = [Temper(absent=100) for _ in self._tempers]
 
     def run(self) -> Outcome:
         """Epochs with troubles, then recovery and the last comparisons; whatever is found ends it."""
@@ -536,7 +547,7 @@ class SystemRun:
             node.start()
         begun_us = self.agenda.now_us
         goal = len(self.checkers.decisions.chain) + 3
-        probe = self._traders.probe(self.shared.state, self._true_ms())
+        probe = self._traders.probe(self.shared.state, self.true_ms())
         for node in self.honest:
             node.submit(probe)
         identity = transaction_id(probe)
