@@ -97,7 +97,7 @@ def read_key(path: Path, passphrase: str | None = None) -> KeyPair:
     except (ValueError, UnsupportedAlgorithm, InternalError) as error:
         raise KeyStoreError(f"{path} holds no readable key, or the passphrase is wrong") from error
     if not isinstance(private, Ed25519PrivateKey):
-        raise KeyStoreError(f"{path} holds another kind of key than Ed25519")
+        raise KeyStoreError(f"{path} holds another kind of key than Ed25519: restore it from a backup")
     key = KeyPair(private.private_bytes_raw())
     if not pem.startswith((_PEM_BEGINS, _preamble(key) + _PEM_BEGINS)):
         raise KeyStoreError(

@@ -176,9 +176,10 @@ def announcement_from_json(data: bytes) -> Announcement:
             founding_balance=int(shown.founding_balance),
             entry_balance=int(shown.entry_balance),
         )
-    except (msgspec.MsgspecError, ValueError, TypeError) as error:
+        encoded = encode(announcement)
+    except (msgspec.MsgspecError, ValueError, TypeError, OverflowError) as error:
         raise MalformedInput(f"the announcement cannot be read: {error}") from error
     missing = [name for name in Parameters.__struct_fields__ if name not in shown.parameters]
     if missing:
         raise MalformedInput(f"the announcement lacks parameters: {', '.join(missing)}")
-    return announcement_codec.decode(encode(announcement))
+    return announcement_codec.decode(encoded)

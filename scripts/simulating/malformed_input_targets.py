@@ -4,6 +4,7 @@
 that has proven itself, so that nothing is refused for its signature alone.
 """
 
+import functools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from consensus.errors import MalformedInput
 from consensus.merkle import MerklePath, merkle_path, merkle_root, verify_path
 from consensus.messages import message_codec
 from consensus.signing import TRANSACTION_DOMAIN
-from contracts.genesis import check_genesis, genesis_codec
+from contracts.genesis import Genesis, check_genesis, genesis_codec
 from contracts.state_tree import StateProof, StateTree, verify_state_proof
 from contracts.transaction import decode_transaction
 from contracts.validation import check_transaction
@@ -98,13 +99,23 @@ def _signed_transaction(targets: list[CodecTarget]) -> Make:
 
 
 def _take_transaction(data: bytes) -> None:
-    genesis = make_genesis()
+    genesis = _genesis()
     check_transaction(
         decode_transaction(data),
-        chain_id=genesis.hash(),
+        chain_id=_chain_id(),
         parameters=genesis.parameters,
         verifier=Ed25519Verifier(),
     )
+
+
+@functools.cache
+def _genesis() -> Genesis:
+    return make_genesis()
+
+
+@functools.cache
+def _chain_id() -> bytes:
+    return _genesis().hash()
 
 
 def _signed_record(rng: random.Random) -> bytes:
