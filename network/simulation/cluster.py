@@ -8,7 +8,7 @@ from typing import Final
 
 from consensus.block import CertifiedBlock
 from consensus.delegates import Delegate
-from consensus.effects import Effect, Trace
+from consensus.effects import Effect, Send, Trace
 from consensus.encoding import encode
 from consensus.errors import InvariantViolation
 from consensus.hashing import address_of, tagged_hash
@@ -196,8 +196,12 @@ class Simulation:
             if isinstance(kind, Ears):
                 kind.hear(letter)
         if self._forks is not None and isinstance(letter, ConsensusMessage):
-            self._forks.saw(letter)
+            self._see(self._forks, self.nodes[target], letter)
         self.nodes[target].deliver(self.nodes[source].member.public_key, letter)
+
+    def _see(self, forks: ForkWatch, node: Holder, message: ConsensusMessage) -> None:
+        if node.member.public_key in self._honest_keys:
+            forks.saw(message)
 
     def stepped(self, node: Holder, item: Input | None, effects: Sequence[Effect]) -> None:
         """A replica was stepped."""
@@ -214,6 +218,8 @@ class Simulation:
             self.record.note(effect.event, node.index, effect.height, effect.view, effect.detail)
             return
         self.record.note(type(effect).__name__, node.index)
+        if self._forks is not None and type(effect) is Send:
+            self._see(self._forks, node, effect.message)
         self.checkers.performed(node, effect)
 
     def applied(self, node: Holder, certified: CertifiedBlock) -> None:
@@ -221,7 +227,9 @@ class Simulation:
         header = certified.block.header
         self.record.note("applies", node.index, header.height, certified.certificate.digest)
         if self._forks is not None:
-            self._forks.applied(node, certified)
+            replica = self.nodes[node.index].replica
+            if replica is not None:
+                self._forks.applied(node, certified, replica.context)
             return
         first = header.height == len(self.checkers.decisions.chain) + 1
         self.checkers.applied(node, certified)
@@ -366,7 +374,7 @@ class Simulation:
         self._heal()
         self.agenda.run(self.agenda.now_us + AFTERWARDS_US)
         noticed = self.outcome.reached[NOTICED] + self.checkers.proofs.proofs > 0
-        forks.judge((self.scenario.seats - 1) // 3, noticed=noticed)
+        forks.judge(noticed=noticed)
         self.outcome.reached[
             "over the threshold: fork" if forks.forks() else "over the threshold: no fork"
         ] += 1
