@@ -15,6 +15,7 @@ from consensus.block import (
 )
 from consensus.parameters import Parameters
 from consensus.types import ZERO_DIGEST, Address
+from contracts.chain import ends_phase, next_chain_ms
 from contracts.engine import BlockOutcome, apply_block, genesis_state
 from contracts.epoch_state import chain_of
 from contracts.genesis import Admission
@@ -32,11 +33,18 @@ class Bench:
         self.cast = Cast(KeyedHashRing(seed), members, 1, parameters, Admission.OPEN)
         self.state = genesis_state(self.cast.genesis, self.cast.ring)
         self.time_ms = self.cast.genesis.time_ms
+        self.last: Block
+        """The block made last."""
 
     @property
     def phase(self) -> EpochPhase:
         """Of the next block."""
         return chain_of(self.state).phase
+
+    def ends_phase(self, after_ms: int = 1_000) -> bool:
+        """Whether the next block, after so long, is the last of its phase."""
+        chain, parameters = chain_of(self.state), self.cast.parameters
+        return ends_phase(chain, next_chain_ms(chain, self.time_ms + after_ms, parameters), parameters)
 
     def set_energy(self, energies: Sequence[int]) -> None:
         """Let members have traded: what years of contracts would do."""
@@ -48,7 +56,7 @@ class Bench:
     def block(self, *transactions: bytes, after_ms: int = 1_000) -> BlockOutcome:
         """The next block."""
         self.time_ms += after_ms
-        block = Block(self._header(transactions), transactions, self._last_commit(), ())
+        block = self.last = Block(self._header(transactions), transactions, self._last_commit(), ())
         return apply_block(
             self.state,
             block,
