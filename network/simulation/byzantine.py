@@ -13,9 +13,7 @@ import msgspec
 
 from consensus.block import (
     Block,
-    Certificate,
     CertifiedBlock,
-    CommitSignature,
     Header,
     certified_block_codec,
     transactions_root,
@@ -37,8 +35,8 @@ from consensus.messages import (
 )
 from consensus.signing import Signer
 from consensus.types import Digest
-from network.simulation.intruders import INTRUDERS
-from network.simulation.letters import GiveHeight, Letter
+from network.simulation.intruders import INTRUDERS, forged_certificate
+from network.simulation.letters import GiveBlock, GiveHeight, Letter
 from network.wire import BlocksResponse, Decided, StatusAnnouncement
 
 SOON_US = 50_000
@@ -351,6 +349,8 @@ class Forger:
                 return [(0, self._boast(letter))]
             case GiveHeight():
                 return [(0, self._rng.choice((letter, GiveHeight(0, bytes(32)))))]
+            case GiveBlock():
+                return [(0, GiveBlock(self._hollow(letter.block)))]
             case _:
                 return [(0, letter)]
 
@@ -364,20 +364,23 @@ class Forger:
         return encode(self._forged(certified_block_codec.decode(true)))
 
     def _forged(self, true: CertifiedBlock) -> CertifiedBlock:
-        certificate = true.certificate
-        shares = certificate.signatures
-        forged: tuple[CommitSignature, ...]
+        block = true.block
         match self._rng.randrange(4):
             case 0:
-                forged = shares[:-1]
+                return CertifiedBlock(self._other_block(true), true.certificate)
             case 1:
-                forged = (*shares[:-1], shares[0])
+                return CertifiedBlock(self._hollow(block), true.certificate)
             case 2:
-                return CertifiedBlock(self._other_block(true), certificate)
-            case _:
                 return true
-        changed: Certificate = msgspec.structs.replace(certificate, signatures=forged)
-        return CertifiedBlock(true.block, changed)
+            case _:
+                return CertifiedBlock(block, forged_certificate(self._rng, true.certificate))
+
+    @staticmethod
+    def _hollow(block: Block) -> Block:
+        """The same header, as if it bound less."""
+        if block.transactions:
+            return msgspec.structs.replace(block, transactions=block.transactions[1:])
+        return msgspec.structs.replace(block, last_commit=None)
 
     @staticmethod
     def _other_block(true: CertifiedBlock) -> Block:

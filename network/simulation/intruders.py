@@ -275,7 +275,9 @@ class WrongParts(Ears):
             return [(0, letter)]
         if letter.vote.digest not in self._told:
             fresh = letter.header.view == letter.vote.view
-            self._told[letter.vote.digest] = self._wrong(liar, letter) if fresh else self._afresh(liar, letter)
+            self._told[letter.vote.digest] = (
+                self._wrong(liar, letter) if fresh else self._afresh(liar, letter)
+            )
             while len(self._told) > 16:
                 del self._told[next(iter(self._told))]
         return [(0, self._told[letter.vote.digest])]
@@ -491,20 +493,20 @@ class Flooder(Ears):
 
 def forged_certificate(rng: random.Random, true: Certificate) -> Certificate:
     """Like ``true``, yet proving nothing."""
-    shares = true.signatures
+    shares = true.signatures[: len(true.signatures) - rng.choice((0, 1))]
+    if len(shares) < 3:
+        return true
     worthless = msgspec.structs.replace(shares[-1], signature=WORTHLESS)
-    form = rng.randrange(6)
-    if form == 0:
-        return msgspec.structs.replace(true, signatures=shares[:1])
-    if form == 1:
-        return msgspec.structs.replace(true, signatures=(*shares[:-1], shares[-2], shares[-1])[: len(shares)])
-    if form == 2:
-        return msgspec.structs.replace(true, signatures=(*shares[:-1], worthless))
-    if form == 3:
-        return msgspec.structs.replace(true, view=true.view + 1)
-    if form == 4:
-        return msgspec.structs.replace(true, digest=rng.randbytes(32))
-    return msgspec.structs.replace(true, signatures=shares[: 2 * len(shares) // 3])
+    forms = (
+        msgspec.structs.replace(true, signatures=shares[: 2 * len(shares) // 3]),
+        msgspec.structs.replace(true, signatures=shares[:-1]),
+        msgspec.structs.replace(true, signatures=(*shares[:-1], shares[-2])),
+        msgspec.structs.replace(true, signatures=(*shares[:-1], shares[0])),
+        msgspec.structs.replace(true, signatures=(*shares[:-1], worthless)),
+        msgspec.structs.replace(true, view=true.view + 1),
+        msgspec.structs.replace(true, digest=rng.randbytes(32)),
+    )
+    return rng.choice(forms)
 
 
 INTRUDERS: Final[Mapping[str, Callable[[random.Random, Digest, int], Ears]]] = {

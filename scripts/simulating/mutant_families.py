@@ -77,7 +77,9 @@ def _twins(seed: int) -> Scenario:
 def _liar(kind: str, seed: int) -> Scenario:
     """One member with one way to lie, and faults that make views fail."""
     kinds = ("crash", "lose kind", "starve", "pause", "partition")
-    return replace(_short(seed), liars=((kind,),), kinds=kinds, faults=8, fault_phase_us=40 * SECOND_US)
+    scenario = replace(_short(seed), liars=((kind,),), kinds=kinds, faults=8, fault_phase_us=40 * SECOND_US)
+    # Who has no seat takes decided blocks from others, true or not.
+    return replace(scenario, spare_members=2) if kind == "forger" else scenario
 
 
 def _any_liar(seed: int) -> Scenario:

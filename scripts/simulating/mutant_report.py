@@ -18,8 +18,8 @@ seed with a finding kills it; that seed has to find nothing on the code as shipp
     scripts/simulate --canary                         one bug chosen by the seed, which has to be found
 
 The lists are scripts/simulating/mutant_list_*.py. A mutant whose text is not found exactly once is an error: it has to
-follow the code. Each names the family where it is looked for (scripts/simulating/mutant_families.py); families are parts
-of what ordinary campaigns draw. What kills most mutants early is network/simulation/obligations.py, which judges every
+follow the code. Each names the family where it is looked for (scripts/simulating/mutant_families.py), which is a part
+of what ordinary campaigns draw. What kills most mutants early is network/simulation/obligations.py: it judges every
 signature of every honest node by what that node had been told, instead of waiting until a fork or a halt comes of it.
 
 tests/simulation/test_mutants.py plants a few in every run of the tests; tests/simulation/test_replays.py puts back bugs
