@@ -11,6 +11,7 @@ from consensus.signing import Signer
 from consensus.types import Address, Digest, PublicKey
 from contracts.genesis import Admission, Genesis, sign_registration
 from contracts.signatures import invite_bytes, meter_bytes, reading_bytes
+from contracts.state import State
 from contracts.transaction import (
     Invite,
     Join,
@@ -127,6 +128,11 @@ class Cast:
             approvals = self.approvals(invite_bytes(player.public_key, last_time_ms, self.chain_id))
             invite = Invite(player.public_key, last_time_ms, approvals)
         return Join(player.public_key, self.meter(player), invite)
+
+    def is_member(self, state: State, index: int) -> bool:
+        """Whether a player is registered and has not left."""
+        account = state.accounts.get(self.players[index].address)
+        return account is not None and account.left_height is None
 
     def next_counter(self, player: Player) -> int:
         """The meter's counter: one more with every reading it signs."""

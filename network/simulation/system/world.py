@@ -12,6 +12,7 @@ from consensus.inputs import Input
 from consensus.messages import Commit
 from consensus.removal import transaction_id
 from consensus.types import Digest, PublicKey
+from contracts.duties import evidence_due
 from contracts.epoch_state import chain_of
 from contracts.genesis import Admission
 from contracts.receipts import EpochPhase, FaultKind, FaultRecorded, MemberJoined, PhaseChanged
@@ -55,6 +56,8 @@ STALL_US = 120 * SECOND_US
 """No block for so long while at most one node is in trouble: the chain has halted (L1)."""
 SETTLE_US = 3 * SECOND_US
 """After a trouble ends, what it delayed may still show for so long."""
+CONVICT_US = 60 * SECOND_US
+"""Evidence of what happened before is on the ledger after so long without troubles."""
 BOUNDARY_BLOCKS = 2
 """How near a boundary a fault has to be (G15)."""
 READINGS_US = 700_000
@@ -451,11 +454,7 @@ class SystemRun:
             return
         state = self.shared.state
         members = state.totals.require(SINGLETON).members
-        inside = [
-            player.index
-            for player in self.cast.players
-            if (account := state.accounts.get(player.address)) is not None and account.left_height is None
-        ]
+        inside = [player.index for player in self.cast.players if self.cast.is_member(state, player.index)]
         outside = [player.index for player in self.cast.players if player.index not in inside]
         self._wants_in = set(inside) | (self._wants_in & set(outside))
         if rng.randrange(100) < percent and outside and members < MOST_MEMBERS:
@@ -505,6 +504,7 @@ class SystemRun:
         try:
             self._live()
             self._recover()
+            self._convict()
             self._compare_all()
         except Finding as found:
             outcome.finding = str(found)
@@ -571,6 +571,22 @@ class SystemRun:
         return self.checkers.decisions.finished(probe) and all(
             node.ledger.height >= goal for node in self.honest
         )
+
+    def _convict(self) -> None:
+        """What honest nodes can prove commits, while the liar does what it can against it (PROTOCOL 3.2b)."""
+        if self._pending_evidence():
+            self.agenda.run(self.agenda.now_us + CONVICT_US, lambda: not self._pending_evidence())
+        pending = self._pending_evidence()
+        demand(not pending, f"3.2: after {CONVICT_US // SECOND_US} s there is still no evidence of {pending}")
+
+    def _pending_evidence(self) -> list[str]:
+        return [
+            f"{type(report).__name__} by {node.index}"
+            for node in self.honest
+            for report in self._duties_of(node).reports.values()
+            if evidence_due(self.shared.state, report) is not None
+            and self.cast.is_member(self.shared.state, node.index)
+        ]
 
     # ------------------------------------------------------------------ afterwards
 
