@@ -40,7 +40,7 @@ def kill(place: Place) -> int:
     """SIGKILL, and wait until its ports are free; the instant of the signal, wall clock ms."""
     at_ms = send_signal(place, signal.SIGKILL)
     deadline = time.monotonic() + END_TIMEOUT_S
-    while _listens(place):
+    while is_running(place):
         if time.monotonic() > deadline:
             raise FaultError(
                 f"{place.name} (process {place.pid}) still answers {END_TIMEOUT_S:.0f} s after SIGKILL"
@@ -51,8 +51,18 @@ def kill(place: Place) -> int:
 
 
 def is_running(place: Place) -> bool:
-    """Whether something listens where the node serves its API."""
-    return place.pid > 0 and _listens(place)
+    """Whether its process lives, also before it listens, or something listens where it serves its API."""
+    return place.pid > 0 and (_lives(place) or _listens(place))
+
+
+def _lives(place: Place) -> bool:
+    """Whether the process is still this node's: its number may be another's by now; one that only waits for its parent
+    to be told has no command line any more. False where the system has no /proc."""
+    try:
+        line = Path(f"/proc/{place.pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return os.fsencode(place.home) in line.split(b"\0")
 
 
 def _listens(place: Place) -> bool:

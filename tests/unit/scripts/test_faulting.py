@@ -2,7 +2,10 @@
 
 import asyncio
 import os
+import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -13,7 +16,7 @@ from node.cli.localnet import FILE, Network, Place, link_port
 from node.files import SystemFiles
 from node.journal import Journal
 from node.keystore import NODE_KEY_FILE, KeyPair, read_key, write_key
-from scripts.faulting import homes
+from scripts.faulting import homes, processes
 from scripts.faulting import network as networks
 from scripts.faulting.__main__ import ABOUT, FAULTS, main
 from scripts.faulting.corruption import SEEN
@@ -233,6 +236,22 @@ def test_a_copy_is_needed_before_it_can_be_put_back(tmp_path: Path) -> None:
     made = make_network(tmp_path)
     with pytest.raises(FaultError, match="scripts/faults/backup node1"):
         homes._restore(tmp_path, made.nodes[0])
+
+
+def test_a_process_that_does_not_listen_yet_runs(tmp_path: Path) -> None:
+    """Or what is being started would not be ended before its home is changed."""
+    made = make_network(tmp_path)
+    place = made.nodes[0]
+    line = [sys.executable, "-c", "input()", "--home", place.home]
+    with subprocess.Popen(line, stdin=subprocess.PIPE) as process:
+        place.pid = process.pid
+        assert processes.is_running(place)
+        place.pid = os.getpid()
+        assert not processes.is_running(place)
+        place.pid = process.pid
+        processes.kill(place)
+        assert place.pid == 0
+        assert process.wait() == -signal.SIGKILL
 
 
 def test_a_wiped_home_keeps_its_keys(tmp_path: Path) -> None:

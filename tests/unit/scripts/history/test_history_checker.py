@@ -185,10 +185,18 @@ def finals(chain: Chain, nodes: int = 20) -> list[Line]:
     ]
 
 
+MARKETS: tuple[dict[str, int | bool], ...] = (
+    {},
+    {"members": 12, "groups": 7, "operators": 2, "credit_tolerance_bp": 0},
+    {"members": 5, "groups": 0, "trade_reference_wh": 50_000},
+    {"members": 3, "groups": 2, "allow_non_bft": True, "dormant_epochs": 0},
+)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_what_the_engine_decides_raises_no_alarm(seed: int) -> None:
     """The plain model here, the auditor and the node's own engine agree on a whole market."""
-    made = Market(seed, members=9 - seed, groups=4 - seed).run(epochs=3)
+    made = Market(seed, **MARKETS[seed]).run(epochs=3)
     chain = chain_of(ListSource(made.genesis_bytes, made.certified))
     verdict = judged([*equivocators(chain), *finals(chain)], chain)
     assert verdict.outcome is Outcome.VALID, verdict.text()
