@@ -14,6 +14,8 @@ story begins three seconds after the nodes started.
     $ drop Commit from 0 to 2 3      messages of one kind
     $ heal                           all links
     $ from height 5 epoch 1 seats 3 1 2 4      known two heights before (PROTOCOL 7.2)
+    $ system 6 seed 1                instead of a network: six members in four groups, with the contract engine; of each
+                                     block only its first decision and what the ledger booked; also: run until epoch 1
     $ state                          height, view and phase of each node
 """
 
@@ -22,23 +24,25 @@ import random
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 from typing_extensions import override
 
 from consensus.delegates import Delegate, DelegateSet
 from consensus.types import PublicKey
+from network.simulation.checkers import Finding
 from network.simulation.clock import GENESIS_MS
 from network.simulation.doors import Term
 from network.simulation.faults import CrashAtEffect, LoseJournal
 from network.simulation.network import Cut, LinkQuality
 from network.simulation.node import Speed
 from network.simulation.scenario import PARAMETERS, SECOND_US, Scenario
+from network.simulation.system.scenario import Scenario as SystemScenario
 from network.simulation.timetable import Timetable
 from scripts.simulating.results import ROOT, CampaignError
 from scripts.simulating.story import LEGEND
 from scripts.simulating.trace import ToldRun
+from scripts.simulating.trace_system import ToldSystem
 
 STORIES: Final = ROOT / "tests" / "simulation" / "stories"
 LINKS: Final = LinkQuality(1_000, 1_000)
@@ -167,6 +171,61 @@ class StoryRun(ToldRun):
         return lines
 
 
+class SystemStory(ToldSystem):
+    """A whole system in which nothing goes wrong but what a story commands; members vote, nobody trades."""
+
+    def __init__(self, members: int, seed: int) -> None:
+        scenario = SystemScenario(
+            seed=seed,
+            groups=4,
+            founders=members,
+            newcomers=0,
+            epochs=1_000,
+            liars=(),
+            faults_per_epoch=0,
+            load_us=0,
+            churn_percent=0,
+            execute_all=False,
+            invited=False,
+            real_keys=False,
+        )
+        super().__init__(scenario, brief=True)
+        self.quiet()
+        # The run takes the honest for undisturbed, since it does not know what a story does to them.
+        self._disturbed_us = sys.maxsize
+        for node in self.nodes:
+            node.start()
+
+    def run_for(self, milliseconds: int) -> None:
+        """Let time pass."""
+        self.agenda.run(self.agenda.now_us + milliseconds * 1_000)
+
+    def run_until(self, height: int, *, everywhere: bool) -> None:
+        """Until a height is decided."""
+        wanted = all if everywhere else any
+        self._wait(
+            lambda: wanted(node.ledger.height >= height for node in self.nodes if node.up), f"height {height}"
+        )
+
+    def run_until_epoch(self, epoch: int) -> None:
+        """Until an epoch begins."""
+        self._wait(lambda: self.outcome.epochs >= epoch, f"epoch {epoch}")
+
+    def _wait(self, until: Callable[[], bool], what: str) -> None:
+        self.agenda.run(self.agenda.now_us + LONGEST_US, until)
+        if not until():
+            raise CampaignError(f"{what} is not reached within {LONGEST_US // SECOND_US} s")
+
+    def state(self) -> list[str]:
+        """A line."""
+        return [
+            f"height {self.shared.height}, {len(self.shared.term(self.shared.height + 1).delegates)} seats"
+        ]
+
+
+AnyStory: TypeAlias = StoryRun | SystemStory
+
+
 # ---------------------------------------------------------------------- reading commands
 
 
@@ -218,24 +277,37 @@ COMMANDS: Final[Sequence[tuple[str, Callable[..., object]]]] = (
         r"from height (\d+) epoch (\d+) seats ([\d ]+)",
         lambda run, height, epoch, seats: run.change_set(int(height), int(epoch), _numbers(seats)),
     ),
+    (r"run until epoch (\d+)", lambda run, epoch: run.run_until_epoch(int(epoch))),
     (r"state", lambda run: run.story.lines.extend(run.state())),
 )
 
 
-def perform(run: StoryRun, command: str) -> None:
+def perform(run: AnyStory, command: str) -> None:
     """One command; `CampaignError` if it is none."""
     for pattern, act in COMMANDS:
         match = re.fullmatch(pattern, command)
         if match is not None:
-            partial(act, run)(*match.groups())
+            try:
+                act(run, *match.groups())
+            except (AttributeError, IndexError) as error:
+                raise CampaignError(f"{command!r} is no command of this story: {error}") from error
+            except Finding as finding:
+                raise CampaignError(f"{command!r} breaks a property: {finding}") from finding
             return
     raise CampaignError(f"{command!r} is no command of a story")
+
+
+def _begin(command: str) -> AnyStory | None:
+    if command.startswith("network "):
+        return _network(command.removeprefix("network "))
+    match = re.fullmatch(r"system (\d+) seed (\d+)", command)
+    return None if match is None else SystemStory(int(match[1]), int(match[2]))
 
 
 def regenerated(text: str) -> str:
     """A story with the output that its commands have now."""
     lines: list[str] = []
-    run: StoryRun | None = None
+    run: AnyStory | None = None
     for line in text.splitlines():
         if not line.startswith("$ "):
             if line.startswith("#") or not line:
@@ -243,8 +315,9 @@ def regenerated(text: str) -> str:
             continue
         lines.append(line)
         command = line.removeprefix("$ ")
-        if command.startswith("network "):
-            run = _network(command.removeprefix("network "))
+        begun = _begin(command)
+        if begun is not None:
+            run = begun
             lines.extend(LEGEND.splitlines())
             lines.append(f"{'seconds':>9}  {' '.join(str(node.index) for node in run.nodes)}")
         elif run is None:

@@ -211,13 +211,21 @@ def _end_of(outcome: "Outcome | SystemOutcome") -> str:
 
 def _show_system(options: argparse.Namespace) -> int:
     from network.simulation import system
+    from scripts.simulating.trace_system import ToldSystem
 
     if options.seeds is None:
         raise CampaignError("--trace needs --seed S")
     found = False
     for seed in options.seeds:
-        outcome = system.simulate(system.draw(seed, options.epochs), keep_log=True)
-        sys.stdout.writelines(outcome.log)
-        sys.stdout.write(f"seed {seed}, {_end_of(outcome)}")
+        run = ToldSystem(system.draw(seed, options.epochs), letters=options.letters)
+        outcome = run.run()
+        scenario = outcome.scenario
+        lying = f", one lies: {' and '.join(scenario.liars)}" if scenario.liars else ""
+        sys.stdout.write(
+            f"seed {seed}: {scenario.founders} founders, {scenario.newcomers} more, {scenario.groups} groups{lying}\n"
+            f"{LEGEND}\n{'seconds':>9}  {' '.join(str(node.index % 10) for node in run.nodes)}\n"
+        )
+        sys.stdout.writelines(f"{line}\n" for line in run.story.lines)
+        sys.stdout.write(_end_of(outcome))
         found = found or outcome.finding is not None
     return 1 if found else 0

@@ -10,6 +10,7 @@ from scripts.simulating.stories import STORIES, regenerated, show_stories
 CLASSICS = (
     "carried_over",
     "catching_up",
+    "election",
     "epoch_change",
     "equivocation",
     "journal_lost",
@@ -17,6 +18,7 @@ CLASSICS = (
     "normal_case",
     "partition",
     "primary_crash_after_prepare",
+    "recount",
     "removal",
     "silent_primary",
 )
@@ -45,6 +47,8 @@ def test_a_story_still_happens(path: Path) -> None:
         ("partition", "asks for view 1 of 1, timeout"),
         ("primary_replaced", "1 pre-prepares 3"),
         ("wrong_block", "invalid proposal"),
+        ("recount", "recount in group 2: 6 with"),
+        ("election", "epoch 1 begins"),
     ],
 )
 def test_a_story_shows_what_it_is_about(name: str, expected: str) -> None:
@@ -57,6 +61,8 @@ def test_a_story_shows_what_it_is_about(name: str, expected: str) -> None:
         "$ submit 0\n",
         "$ network four\n",
         "$ network 4\n$ dance 1\n",
+        "$ network 4\n$ crash 7\n",
+        "$ system 6 seed 1\n$ submit 1\n",
         "$ network 4\n$ from height 2 epoch 1 seats 0 1 2 3\n",
         "$ network 4\n$ cut 0 1 | 2 3\n$ run until height 1\n",
     ],

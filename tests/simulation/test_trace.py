@@ -32,6 +32,14 @@ def test_a_finding_is_the_last_line(
     assert lines[-1].endswith("S1: planted")
 
 
+def test_a_whole_system_tells_what_the_ledger_books(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--system", "--epochs", "2", "--seed", "2", "--trace"]) == 0
+    printed = capsys.readouterr().out
+    assert "epoch 1 begins" in printed
+    assert " pre-prepares " in printed
+    assert printed.endswith("nothing found\n")
+
+
 def _find(*_arguments: object) -> None:
     from network.simulation.checkers import Finding
 
