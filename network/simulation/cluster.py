@@ -16,7 +16,7 @@ from consensus.inputs import Input
 from consensus.messages import ConsensusMessage, message_codec
 from consensus.types import PublicKey
 from network.simulation.agenda import Agenda
-from network.simulation.byzantine import MISCHIEF, Mischief, twisted
+from network.simulation.byzantine import Mischief, twisted
 from network.simulation.checkers import Checkers, Context, Finding
 from network.simulation.clock import GENESIS_MS
 from network.simulation.connections import Connections
@@ -38,6 +38,7 @@ from network.simulation.scenario import LINKS, PARAMETERS, SECOND_US, TWINS, Sce
 from network.simulation.stand_ins import StandIns
 from network.simulation.surroundings import Holder, Surroundings
 from network.simulation.timetable import Timetable
+from network.simulation.transplants import EVERY_MISCHIEF
 from network.simulation.workload import Workload, open_transaction
 
 __all__ = ["PARAMETERS", "TWINS", "Outcome", "Scenario", "Simulation", "draw", "findings", "simulate"]
@@ -149,7 +150,7 @@ class Simulation:
             self._of_key.setdefault(member.public_key, []).append(index)
             names = self._liars.get(member.public_key, ())
             self._mischief[index] = [
-                MISCHIEF[name](rng, self._chain_id, PARAMETERS.view_timeout_ms)
+                EVERY_MISCHIEF[name](rng, self._chain_id, PARAMETERS.view_timeout_ms)
                 for name in names
                 if names != TWINS
             ]

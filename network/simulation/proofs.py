@@ -28,6 +28,8 @@ from network.simulation.doors import Terms
 from network.simulation.keys import KeyRing
 
 PHASES: Final = {PrePrepareVote: 1, Prepare: 2, Commit: 3, ViewChange: 4, NewView: 5}
+LAST_VIEW: Final = 2**62
+"""No delegate signs beyond it, and what claims to be of a view beyond does not count."""
 MOST_ACCEPTED: Final = 64
 KEPT: Final = 20_000
 """Judgements kept; beyond it all are made anew."""
@@ -141,7 +143,7 @@ class Proofs:
         term = self._terms.term(message.height)
         if message.epoch != term.epoch or term.delegates.position_of_key(message.signer) is None:
             return False
-        if not 0 <= message.view < 2**63:
+        if not 0 <= message.view <= LAST_VIEW:
             return False
         places = b"".join(
             number.to_bytes(8, "big") for number in (message.epoch, message.height, message.view)

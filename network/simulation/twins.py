@@ -23,6 +23,8 @@ from network.simulation.lockstep import Links, Lockstep, LockstepNode, Table, To
 HEALED_VIEWS: Final = 8
 """Within so many views after the last split all honest nodes must have decided one more height: up to two to bring
 everyone to one view, and one each for the twins' turns as primary."""
+CUT: Final = 2
+"""By default a split begins when view 0 commits and a later view prepares: some then hold what others lack."""
 PHASES: Final = 7
 """Rounds of a view with a split of their own when phases are split: view-change, new-view and proposal, three phases,
 and what is fetched."""
@@ -209,7 +211,7 @@ def run_twins(
     *,
     seats: int = 4,
     twins: tuple[int, ...] = (0,),
-    cut: int = 0,
+    cut: int = CUT,
     first: int = 0,
     limit: int | None = None,
     progress: Progress | None = None,
