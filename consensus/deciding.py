@@ -41,6 +41,7 @@ def decide(core: Core) -> bool:
             core.trace("certificate-before-block")
         return False
     _check_against_ledger(core, block.header)
+    invariant(block.header.digest() == certificate.digest, "a block is held under its own digest (S1)")
     signatures = signatures_of(certificate)
     own = _own_commit(core, certificate.view, certificate.digest)
     if own is not None:

@@ -126,6 +126,7 @@ class HeightState:
 
     def note_pre_prepare(self, vote: PrePrepareVote) -> PrePrepareVote | None:
         """Keep a verified pre-prepare; the first of its view, if ``vote`` is the first that contradicts it."""
+        invariant(vote.height == self.context.height, "votes of one height are counted together (6.4)")
         known = self.pre_prepares.setdefault(vote.view, {})
         first = next(iter(known.values()), None)
         if vote.digest in known:
@@ -151,6 +152,7 @@ class HeightState:
     def go_to(self, view: int, wall_ms: int) -> None:
         """Leave the current view for a higher one; what lower views prepared meanwhile counts from here on."""
         invariant(view > self.view, "views never go backward (6.6)")
+        invariant(self.decided is None, "no view follows a decision (6.5)")
         self.view = view
         self.view_wall_ms = wall_ms
         self.batch = None

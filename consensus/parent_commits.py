@@ -46,4 +46,5 @@ class ParentCommits:
             if verify_vote(commit, chain_id, verifier):
                 self._known[signer] = commit.signature
         self._late.clear()
+        invariant(len(self._known) <= len(self.decision.delegates), "a seat commits once to a block (9.1)")
         return make_certificate(self.decision, self.view, self._known)

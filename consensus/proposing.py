@@ -146,6 +146,8 @@ def _propose_again(core: Core) -> bool:
 def _pre_prepare(core: Core, block: Block, references: tuple[Digest, ...]) -> None:
     """Sign the block's digest in the current view, store both, send (PROTOCOL 6.4, 6.5)."""
     height = core.height
+    invariant(height.is_primary and height.in_view, "the primary of a view that has begun proposes (6.4)")
+    invariant(len(references) == len(block.transactions), "a proposal names each of its transactions (6.4)")
     digest = block.header.digest()
     vote = core.sign(PrePrepareVote, height.view, digest)
     proposal = Proposal(vote, block.header, references, block.last_commit, block.discarded)

@@ -55,6 +55,7 @@ class Tally(Generic[V]):
     def _drop(self, vote: V) -> None:
         digests = self._by_view[vote.view]
         votes = digests[vote.digest]
+        invariant(votes.get(vote.signer) is vote, "only a counted vote gives up its place")
         del votes[vote.signer]
         self._reported.pop((vote.signer, vote.view), None)
         if len(votes) < self._threshold:

@@ -1,6 +1,6 @@
 """Money of members: transfer, issue, redeem (PROTOCOL 1.6)."""
 
-from consensus.errors import fail
+from consensus.errors import fail, invariant
 from consensus.types import MAX_TOTAL, Address
 from contracts.context import OK, BlockContext, Result, has_operator_approval, payload_of
 from contracts.receipts import BalanceChanged, MoneyIssued, MoneyRedeemed, ReasonCode
@@ -104,15 +104,16 @@ def change_totals(
 ) -> None:
     """Add to the sums that `contracts.conservation` compares with the accounts."""
     t = state.totals.require(SINGLETON)
-    state.totals.put(
-        SINGLETON,
-        Totals(
-            t.balances + balances,
-            t.escrow + escrow,
-            t.genesis + genesis,
-            t.issued + issued,
-            t.redeemed + redeemed,
-            t.members + members,
-            t.energy_wh + energy_wh,
-        ),
+    moved = Totals(
+        t.balances + balances,
+        t.escrow + escrow,
+        t.genesis + genesis,
+        t.issued + issued,
+        t.redeemed + redeemed,
+        t.members + members,
+        t.energy_wh + energy_wh,
     )
+    invariant(min(moved.balances, moved.escrow) >= 0, "money and escrow never fall below 0 (S7)")
+    invariant(min(moved.members, moved.energy_wh) >= 0, "members and energy never fall below 0 (S7)")
+    invariant(min(genesis, issued, redeemed) >= 0, "what was ever created or destroyed only grows (1.6)")
+    state.totals.put(SINGLETON, moved)

@@ -9,6 +9,7 @@ work of a slot is bounded by what it fills: every contract but the last one serv
 from bisect import bisect_left, insort
 from typing import Final
 
+from consensus.errors import invariant
 from consensus.types import Address
 from contracts.context import BlockContext
 from contracts.receipts import SlotAllocated
@@ -41,6 +42,7 @@ def advance_meter(state: State, context: BlockContext, member: Address) -> None:
             if passed == slot:
                 break
             slot = passed
+    invariant(slot >= meter.next_slot, "a meter's slots are allocated in order, each once (2.4)")
     if slot != meter.next_slot:
         state.meters.put(member, MeterRecord(meter.terms, slot, meter.last_counter))
         _complete(state, member, book, slot)
@@ -88,6 +90,7 @@ def _serve(
         contract_id = live[-1][3]
         contract = state.contracts.require(contract_id)
         open_wh = contract.terms.quantity_wh - (contract.seller_wh if sold else contract.buyer_wh)
+        invariant(open_wh >= 0, "no more than the agreed quantity is allocated (2.4)")
         if open_wh == 0:
             live.pop()
             continue
@@ -101,6 +104,8 @@ def _with_allocation(state: State, c: Contract, slot: int, given: int, sold: boo
     """``c`` with ``given`` Wh of ``slot`` on its seller's or buyer's side."""
     place = slot - state.trades.start_slot(c)
     slots = c.seller_slots if sold else c.buyer_slots
+    invariant(0 <= place < len(slots), "energy is allocated within the trade's own window (2.1)")
+    invariant(slots[place] == 0, "a slot gives to one side of a trade once (2.4)")
     filled = (*slots[:place], given, *slots[place + 1 :])
     return Contract(
         c.terms,

@@ -5,6 +5,7 @@ from typing import Final
 import msgspec
 
 from consensus.election import CountedBallot
+from consensus.errors import invariant
 from consensus.hashing import address_of
 from consensus.signing import Signer
 from consensus.types import Address, Digest
@@ -75,6 +76,8 @@ def _accept(state: State, context: BlockContext, ballot: Ballot) -> None:
     key = ballot_key(ballot.epoch, ballot.voter)
     earlier = state.epoch.ballots.get(key)
     accepted = 1 if earlier is None else earlier.accepted + 1
+    invariant(earlier is None or earlier.sequence < ballot.sequence, "a newer ballot replaces an older (5.2)")
+    invariant(accepted <= MAX_BALLOTS, "a voter's ballots of an epoch are bounded (5.2)")
     state.epoch.ballots.put(key, BallotRecord(ballot.sequence, ballot.choices, accepted))
     account = state.accounts.require(ballot.voter)
     if account.active_epoch != context.epoch:

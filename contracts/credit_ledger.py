@@ -3,7 +3,8 @@
 import msgspec
 
 from consensus.credit import change
-from consensus.types import Address
+from consensus.errors import invariant
+from consensus.types import MAX_CREDIT, Address
 from contracts.context import BlockContext
 from contracts.receipts import CreditChanged, CreditReason
 from contracts.state import State
@@ -18,6 +19,8 @@ def book_credit(
     """
     account = state.accounts.require(address)
     changed = change(account.credit, amount)
+    invariant(0 <= changed.credit <= MAX_CREDIT, "credit stays within 0 and 100 credits (1.2)")
+    invariant(changed.credit - account.credit == changed.applied, "credit moves by what is booked (3.5, S7)")
     if changed.applied:
         state.accounts.put(address, msgspec.structs.replace(account, credit=changed.credit))
         context.emit(CreditChanged(address, reason, changed.applied, changed.credit))

@@ -7,6 +7,7 @@ window's start for metering, a window's end for settlement. Whatever exceeds the
 from heapq import heappop
 from typing import Final
 
+from consensus.errors import invariant
 from contracts.allocation import advance_meter
 from contracts.context import BlockContext
 from contracts.energy_trade import begin_metering, expire_offer
@@ -28,6 +29,7 @@ def run_deadlines(state: State, context: BlockContext) -> None:
     done = 0
     while trades.due and done < MAX_DEADLINES:
         done += _meet(state, context, heappop(trades.due))
+    invariant(done <= MAX_DEADLINES, "a block meets a bounded number of deadlines (6.11)")
     if not trades.due:
         _forget_readings(state, open_slot, MAX_DEADLINES - done)
 
@@ -36,6 +38,7 @@ def _move_slots(state: State, context: BlockContext) -> int:
     """Note slots that ended, close those whose meter deadline has passed; the first slot still open (PROTOCOL 2.4)."""
     progress = state.metering.require(SINGLETON)
     running = context.time_ms // context.parameters.slot_ms
+    invariant(running >= progress.running_slot, "slots follow block time, which never goes back (6.8)")
     if running > progress.running_slot:
         state.slot_ends.put(number_key(running), SlotEnd(context.chain_ms))
         state.slot_end_keys.append(running)
@@ -47,6 +50,9 @@ def _move_slots(state: State, context: BlockContext) -> int:
             break
         open_slot = state.slot_end_keys.popleft()
         state.slot_ends.delete(key)
+    invariant(
+        progress.open_slot <= open_slot <= running, "a closed slot stays closed, a running one open (2.4)"
+    )
     moved = MeteringProgress(running, open_slot)
     if moved != progress:
         state.metering.put(SINGLETON, moved)
@@ -66,6 +72,7 @@ def _meet(state: State, context: BlockContext, deadline: Deadline) -> bool:
     advance_meter(state, context, contract.terms.seller)
     advance_meter(state, context, contract.terms.buyer)
     settle(state, context, object_id, state.contracts.require(object_id))
+    invariant(object_id not in state.contracts, "a settled trade leaves the hot state (9.5)")
     return True
 
 

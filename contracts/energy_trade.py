@@ -6,7 +6,7 @@ and ends in `contracts.settlement`.
 
 from typing import Final
 
-from consensus.errors import fail
+from consensus.errors import fail, invariant
 from consensus.types import Address, Digest
 from contracts.accounts import change_totals
 from contracts.context import OK, BlockContext, Result, has_operator_approval, payload_of
@@ -181,6 +181,9 @@ def close_contract(
 ) -> None:
     """Remove a contract, pay its escrow out, whole, and let both N grow by ``traded_wh``."""
     terms = contract.terms
+    invariant(min(to_seller, to_buyer) >= 0, "nobody pays beyond payment and deposit when a trade ends (2.5)")
+    invariant(to_seller + to_buyer == escrow_of(terms), "a trade that ends pays out its whole escrow (S7)")
+    invariant(0 <= traded_wh <= terms.quantity_wh, "no more than the agreed quantity counts as traded (2.5)")
     state.contracts.delete(contract_id)
     state.trades.remove_contract(contract_id, contract)
     change_totals(state, balances=to_buyer + to_seller, escrow=-escrow_of(terms), energy_wh=2 * traded_wh)

@@ -139,6 +139,7 @@ def apply_block(
     end_block(state, context)
     _keep_identifiers(state, context, [*transactions, *removed])
     receipts.append(Receipt(BLOCK_RECEIPT_ID, ReasonCode.OK, (), opening + context.take_events()))
+    invariant(len(receipts) == len(transactions) + 1, "a receipt for each transaction, and the block's (9.3)")
     encoded = tuple([encode(receipt) for receipt in receipts])
     root = receipts_root(encoded)
     state.tip.put(SINGLETON, Tip(root))

@@ -48,6 +48,7 @@ def begin_block(state: State, context: BlockContext, last_commit: Certificate | 
     invariant(
         context.epoch == chain.epoch and context.phase is chain.phase, "a block of another epoch or phase"
     )
+    invariant(context.time_ms > chain.time_ms, "block time ascends (6.8)")
     _note_service(state, context)
     _accuse_failed_primaries(state, context)
     count_last_commit(state, context, last_commit)
@@ -67,6 +68,10 @@ def end_block(state: State, context: BlockContext) -> None:
     if last_of_phase:
         _end_phase(state, context)
     following = advance(chain, context.header, context.chain_ms, context.parameters)
+    invariant(following.height == chain.height + 1, "each block is recorded behind its parent (S2)")
+    invariant(following.chain_ms >= chain.chain_ms, "chain time never goes back (0.2)")
+    invariant(following.epoch - chain.epoch in (0, 1), "no epoch is left out (4.4)")
+    invariant(last_of_phase is (following.phase is not chain.phase), "a phase ends with its last block (4.4)")
     state.epoch.chain.put(SINGLETON, following)
     if last_of_phase:
         context.emit(PhaseChanged(following.epoch, following.phase))

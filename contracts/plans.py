@@ -1,6 +1,6 @@
 """Plans: the built-in one, better ones from anybody, and the groups that follow (PROTOCOL 4.3, 4.5)."""
 
-from consensus.errors import MalformedInput
+from consensus.errors import MalformedInput, invariant
 from consensus.grouping import GroupingMember, Score, check_plan, score
 from consensus.parameters import Parameters
 from consensus.planner import plan as plan_groups
@@ -107,6 +107,10 @@ def put_groups(state: State, parameters: Parameters, epoch: int) -> Groups:
     else:
         groups = Groups(epoch, total, best.assignment, best.score, best.submitter)
         state.epoch.best_plan.delete(SINGLETON)
+    snapshot = state.epoch.snapshots.require(number_key(epoch))
+    eligible = sum(member.eligible for member in snapshot.members)
+    invariant(len(groups.assignment) == eligible, "a plan gives every eligible member a group (4.5)")
+    invariant(len(dict.fromkeys(groups.assignment)) == total, "no group is empty (4.3)")
     state.epoch.groups.put(number_key(epoch), groups)
     state.epoch.built_in = None
     return groups

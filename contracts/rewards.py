@@ -1,6 +1,7 @@
 """The closing block's books: rewards by address, then decay by address (PROTOCOL 3.1, 3.3, 6.11 step 6)."""
 
 from consensus.credit import booked_gain, decay_loss
+from consensus.errors import invariant
 from consensus.types import Address
 from contracts.context import BlockContext
 from contracts.credit_ledger import book_credit
@@ -30,6 +31,7 @@ def book_rewards(state: State, context: BlockContext) -> None:
     for address in sorted(gains):
         reason, gain = gains[address]
         booked = booked_gain(state.accounts.require(address).credit, gain)
+        invariant(0 <= booked <= gain, "a reward books its gain or less (3.1)")
         book_credit(state, context, address, reason, booked)
     for seat in clean:
         lower_streak(state, seat.holder)
@@ -49,6 +51,7 @@ def book_decay(state: State, context: BlockContext) -> None:
         )
         if idle:
             loss = decay_loss(account.credit, context.parameters.decay_bp)
+            invariant(0 <= loss <= account.credit, "decay takes a share of what is there (3.3)")
             book_credit(state, context, member.address, CreditReason.DECAY, -loss)
 
 

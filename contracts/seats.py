@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from consensus.delegates import Delegate, DelegateSet, next_head
 from consensus.election import Candidate, CountedBallot, Seat, first_seats, replace_excluded, tally
+from consensus.errors import invariant
 from consensus.parameters import Parameters
 from consensus.types import Address
 from contracts.ballots import counted_ballots
@@ -59,6 +60,7 @@ def tally_seats(state: State, context: BlockContext) -> None:
     groups = [candidates(state, members, epoch) for members in grouping.groups]
     every_ballot = [ballot for group in ballots for ballot in group]
     ranking = tally(groups, every_ballot, grouping.seed, context.parameters.candidate_floor)
+    invariant(len(ranking) == len(groups), "every group elects one delegate (5.1)")
     for seat in sorted(ranking, key=lambda seat: seat.group):
         context.emit(_tallied(epoch, seat, len(ballots[seat.group]), recount=False))
     _seat(state, context, SeatSet(epoch, context.height + 2, 0, ranking))
@@ -89,6 +91,9 @@ def recount_seats(state: State, context: BlockContext) -> None:
         cast = counted_ballots(state, grouping, replacement.new.group)
         context.emit(_tallied(current.epoch, replacement.new, len(cast), recount=True))
     made = current.replacements + len(following.replacements)
+    invariant(
+        len(following.ranking) == len(current.ranking), "the number of seats changes at epoch ends only (7.2)"
+    )
     _seat(state, context, SeatSet(current.epoch, context.height + 2, made, following.ranking))
 
 
@@ -152,4 +157,9 @@ def _seat(state: State, context: BlockContext, seats: SeatSet) -> None:
 
 
 def _put(state: State, seats: SeatSet) -> None:
+    ranking = seats.ranking
+    invariant(len(ranking) > 0, "somebody holds a seat at every height (7.3)")
+    invariant(len(dict.fromkeys(seat.holder for seat in ranking)) == len(ranking), "one seat a member (5.1)")
+    invariant(len(dict.fromkeys(seat.group for seat in ranking)) == len(ranking), "one seat a group (5.1)")
+    invariant(seats.replacements <= (len(ranking) - 1) // 3, "at most f seats an epoch change hands (7.2)")
     state.epoch.seat_sets.put(number_key(seats.from_height), seats)

@@ -1,6 +1,7 @@
 """Settlement: payment, penalties, traded energy and credit at the end of a contract (PROTOCOL 2.5, 2.6)."""
 
 from consensus.credit import trade_penalty
+from consensus.errors import invariant
 from consensus.types import Address, Digest, Value
 from contracts.context import BlockContext
 from contracts.credit_ledger import book_credit
@@ -72,11 +73,14 @@ def settlement_of(contract: Contract, missing_wh: int) -> Settlement:
         if terms.buyer_rule is BuyerRule.PAY_ACTUAL:
             buyer_penalty = penalty_of(terms, terms.quantity_wh - contract.buyer_wh)
     delivered_wh = min(contract.seller_wh, contract.buyer_wh)
+    invariant(missing_wh <= contract.seller_wh, "only what the seller delivered is taken for bought (2.5)")
+    invariant(0 <= paid_wh <= terms.quantity_wh, "nobody pays for more than was agreed (2.5)")
     return Settlement(delivered_wh, paid_wh, paid_wh * terms.price, seller_penalty, buyer_penalty)
 
 
 def penalty_of(terms: Terms, shortfall_wh: int) -> int:
     """min(shortfall * price * penalty_bp // 10 000, deposit), PROTOCOL 2.5."""
+    invariant(shortfall_wh >= 0, "no more than the agreed quantity was allocated (2.4)")
     return min(shortfall_wh * terms.price * terms.penalty_bp // FULL_BP, deposit_of(terms))
 
 
