@@ -59,7 +59,7 @@ CRASH_EFFECTS = ("Persist", "Send", "Decide", "SetTimer", "CheckProposal", "Forg
 def draw_trouble(rng: random.Random, place: Place, frail: int | None) -> Trouble:
     """One trouble; only the frail node may lose its journal or its sense of time."""
     kinds = [_crash, _crash, _crash_at_effect, _crash_at_effect, _pause, _isolate, _partition]
-    kinds += [_lose_kind, _lose_kind, _bad_links]
+    kinds += [_lose_kind, _lose_kind, _unheard, _bad_links]
     if frail is not None and rng.random() < 0.15:
         return _frailty(rng, place, frail)
     return rng.choice(kinds)(rng, place)
@@ -165,6 +165,14 @@ def _lose_kind(rng: random.Random, place: Place) -> Trouble:
     return _cutting(
         "LostKind", " ".join(kinds), _lasting(rng), place.network, (Cut(indices, targets, kinds),)
     )
+
+
+def _unheard(rng: random.Random, place: Place) -> Trouble:
+    """A delegate that works and whose commits nobody gets: its heartbeats alone show that it lives (PROTOCOL 3.2c)."""
+    one = _somebody(rng, place).index
+    others = tuple(node.index for node in place.nodes if node.index != one)
+    cut = Cut((one,), others, ("Commit",))
+    return _cutting("Unheard", str(one), rng.randint(4, 9) * 1_000 * MILLISECOND_US, place.network, (cut,))
 
 
 def _bad_links(rng: random.Random, place: Place) -> Trouble:

@@ -13,6 +13,7 @@ from consensus.messages import Commit
 from consensus.removal import transaction_id
 from consensus.types import Digest, PublicKey
 from contracts.duties import evidence_due
+from contracts.epoch_queries import group_of
 from contracts.epoch_state import chain_of
 from contracts.genesis import Admission
 from contracts.receipts import EpochPhase, FaultKind, FaultRecorded, MemberJoined, PhaseChanged
@@ -462,9 +463,21 @@ class SystemRun:
             self._wants_in.add(chosen)
         staying = [index for index in inside if index != self._liar]
         if rng.randrange(100) < percent and members > FEWEST_MEMBERS and staying:
-            seated = {d.address for d in self.shared.term(self.shared.height + 1).delegates}
-            holders = [index for index in staying if self.cast.players[index].address in seated]
-            self._leave(rng.choice(holders if holders and rng.random() < 0.6 else staying))
+            for index in self._leavers(rng, staying, members):
+                self._leave(index)
+
+    def _leavers(self, rng: random.Random, staying: list[int], members: int) -> list[int]:
+        """Mostly one, often a delegate; sometimes a delegate and another of its group, at once."""
+        state, epoch = self.shared.state, chain_of(self.shared.state).epoch
+        seated = {delegate.address for delegate in self.shared.term(self.shared.height + 1).delegates}
+        holders = [index for index in staying if self.cast.players[index].address in seated]
+        first = rng.choice(holders if holders and rng.random() < 0.6 else staying)
+        group = group_of(state, epoch, self.cast.players[first].address)
+        if group is None or members <= FEWEST_MEMBERS + 1 or rng.random() < 0.6:
+            return [first]
+        groups = state.epoch.grouping(epoch).group_of
+        beside = [i for i in staying if i != first and groups.get(self.cast.players[i].address) == group]
+        return [first, *rng.sample(beside, min(1, len(beside)))]
 
     def _leave(self, index: int) -> None:
         self._wants_in.discard(index)
@@ -503,6 +516,7 @@ class SystemRun:
         outcome = self.outcome
         try:
             self._live()
+            self._check_boundaries()
             self._recover()
             self._convict()
             self._compare_all()
@@ -529,6 +543,14 @@ class SystemRun:
             self.agenda.run(self.agenda.now_us + STALL_US, self._is_over)
             if self._last_block_us == before:
                 raise Finding(f"L1: no block for {STALL_US // SECOND_US} s after height {self.shared.height}")
+
+    def _check_boundaries(self) -> None:
+        """G15: a campaign over epochs is worth nothing where its boundaries were calm."""
+        calm = self.outcome.boundaries - self.outcome.boundary_faults
+        if self.scenario.lean and self.scenario.faults_per_epoch and calm:
+            raise Finding(
+                f"G15: {calm} of {self.outcome.boundaries} boundaries had no fault within two blocks"
+            )
 
     def _is_over(self) -> bool:
         return self.outcome.boundaries >= self.scenario.epochs
