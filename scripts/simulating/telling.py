@@ -110,6 +110,6 @@ def expected_events(settings: Settings) -> tuple[Sequence[str], int]:
     if settings.system:
         from network.simulation.system.events import EXPECTED
 
-        return EXPECTED, SEEDS_FOR_ALL
-    # A fixed number of seats, or lean runs, are for a purpose: what they happen to reach is only shown.
+        return EXPECTED, (SEEDS_FOR_ALL if settings.epochs is None else sys.maxsize)
+    # Lean runs and those with a fixed number of seats are for a purpose: what they happen to reach is only shown.
     return tuple(RUN_EVENTS), (SEEDS_FOR_ALL if settings.seats is None else sys.maxsize)
