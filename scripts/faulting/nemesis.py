@@ -138,9 +138,11 @@ class Storm:
         """Ready, or started once more, or wiped as an operator would."""
         for remedy in ("", "restart", "wipe"):
             if remedy:
-                self._record.write(Nemesis(now(), remedy, [place.name], True, forgets=remedy == "wipe"))
-                self._record.write(Nemesis(now(), remedy, [place.name], False))
+                self._number += 1
+                number, forgets = self._number, remedy == "wipe"
+                self._record.write(Nemesis(now(), remedy, [place.name], True, forgets=forgets, number=number))
                 await self._do_surely(remedy, place)
+                self._record.write(Nemesis(now(), remedy, [place.name], False, number=number))
             try:
                 async with NodeClient(place.url, timeout_s=5) as node:
                     await node.wait_until_ready(READY_S / 3)

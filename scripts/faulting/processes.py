@@ -56,13 +56,14 @@ def is_running(place: Place) -> bool:
 
 
 def _lives(place: Place) -> bool:
-    """Whether the process is still this node's: its number may be another's by now; one that only waits for its parent
-    to be told has no command line any more. False where the system has no /proc."""
+    """Whether the process is still this node's: its number may be another's by now. False without a /proc."""
     try:
         line = Path(f"/proc/{place.pid}/cmdline").read_bytes()
+        state = Path(f"/proc/{place.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
     except OSError:
         return False
-    return os.fsencode(place.home) in line.split(b"\0")
+    # One that has ended, or only just begins, has no command line.
+    return state != "Z" and (not line or os.fsencode(place.home) in line.split(b"\0"))
 
 
 def _listens(place: Place) -> bool:

@@ -106,13 +106,15 @@ class History:
             case _:
                 raise TypeError(f"{line!r} is no such line")
 
-    def forgot(self) -> dict[str, list[int]]:
-        """Instants after which a node may answer from an older state."""
-        forgot: dict[str, list[int]] = {}
+    def forgot(self) -> dict[str, list[tuple[int, int]]]:
+        """By node, the times in which it was made to forget: it may answer older in or after them than before."""
+        forgot: dict[str, list[tuple[int, int]]] = {}
+        ends = {(event.fault, event.number): event.at for event in self.nemesis if not event.on}
         for event in self.nemesis:
-            if event.forgets:
+            if event.on and event.forgets:
+                until = ends.get((event.fault, event.number), ENDLESS)
                 for node in event.nodes:
-                    forgot.setdefault(node, []).append(event.at)
+                    forgot.setdefault(node, []).append((event.at, max(event.at, until)))
         return forgot
 
 

@@ -1,6 +1,5 @@
 """Check 5: an answer is the state at the height it names, and no older than its reader was promised."""
 
-from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Final
 
@@ -104,9 +103,8 @@ def _sessions(case: Case) -> Iterator[Witness]:
             continue
         floor = floors.get(invoke.process)
         if floor is not None and end.height < floor[0]:
-            instants = forgot.get(invoke.node, [])
-            place = bisect_left(instants, floor[1].invoke.at)
-            if place == len(instants) or instants[place] > end.at:
+            since = floor[1].invoke.at
+            if not any(begun <= end.at and until >= since for begun, until in forgot.get(invoke.node, ())):
                 what = f"process {invoke.process} saw block {floor[0]}, then an answer of block {end.height}"
                 yield Witness(NAME, what, case.shown(floor[1], operation), (end.height, floor[0]))
                 continue
