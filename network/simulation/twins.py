@@ -223,6 +223,34 @@ def run_twins(
     return _Enumeration(case_of(0, seats, twins, views, cut), range(first, last), progress).run()
 
 
+def parts(views: int, limit: int | None = None, *, seats: int = 4, twins: int = 1) -> list[range]:
+    """The cases of an enumeration in parts for several processes: one for each first split, which share nothing."""
+    base = splits_of(seats + twins)
+    width = base ** (views - 1)
+    total = base**views if limit is None else min(base**views, limit)
+    return [range(first, min(first + width, total)) for first in range(0, total, width)]
+
+
+def run_part(
+    part: range, views: int = 4, *, seats: int = 4, twins: tuple[int, ...] = (0,), cut: int = CUT
+) -> TwinsResult:
+    """The cases of one of `parts`."""
+    return run_twins(views, seats=seats, twins=twins, cut=cut, first=part.start, limit=len(part))
+
+
+def merged(results: Sequence[TwinsResult]) -> TwinsResult:
+    """What several parts came to together."""
+    return TwinsResult(
+        sum(result.cases for result in results),
+        sum(result.distinct for result in results),
+        sum(result.sides_played for result in results),
+        sum(result.decided for result in results),
+        max((result.slowest_views for result in results), default=0),
+        tuple(finding for result in results for finding in result.findings),
+        sum(result.finding_cases for result in results),
+    )
+
+
 @dataclass
 class _Tally:
     """What came of all cases below one state of all nodes."""

@@ -66,13 +66,18 @@ def _show(text: str) -> None:
 
 def twins(options: SuiteOptions) -> SuiteResult:
     """Twins: every split of four nodes and a twin in two, view by view; with other --seats a sample (G3)."""
-    from network.simulation.twins import TwinsResult, run_twins, sample_twins, told_case
+    from network.simulation.twins import TwinsResult, merged, parts, run_part, sample_twins, told_case
 
     begun = time.monotonic()
     views = options.views or 4
     result: TwinsResult
     if options.seats == 4:
-        result = run_twins(views, limit=options.cases, progress=_shown("cases"))
+        portions = parts(views, options.cases)
+        results = []
+        for done in in_processes(partial(run_part, views=views), portions, options.jobs):
+            results.append(done)
+            _show(f"{len(results)} of {len(portions)} parts")
+        result = merged(results)
     else:
         pairs = (options.seats - 1) // 3
         result = sample_twins(

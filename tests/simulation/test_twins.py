@@ -14,7 +14,10 @@ from network.simulation.twins import (
     case_of,
     draw_case,
     links_of,
+    merged,
+    parts,
     play_case,
+    run_part,
     run_twins,
     sample_twins,
     splits_of,
@@ -70,6 +73,14 @@ def test_progress_counts_every_case_once() -> None:
     run_twins(views=1, progress=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (16, 16)
     assert seen == sorted(seen)
+
+
+def test_parts_add_up_to_the_whole() -> None:
+    assert parts(4)[1] == range(4_096, 8_192)
+    assert [item for part in parts(2, 40) for item in part] == list(range(40))
+    whole = run_twins(views=2, limit=20)
+    apart = merged([run_part(part, views=2) for part in parts(2, 20)])
+    assert (apart.cases, apart.decided, apart.findings) == (whole.cases, whole.decided, whole.findings)
 
 
 @pytest.mark.parametrize("per_phase", [False, True])
