@@ -28,6 +28,7 @@ from node.api.server import ApiServer, serve
 from node.assembly import NodeParts
 from node.clock import SystemClock
 from node.config import NodeConfig
+from node.failure import ADVICE, aged, replica_state
 from node.formation import exchange_records
 from node.keystore import KeyPair
 from node.member import MemberNode, software_version
@@ -172,15 +173,19 @@ class NodeProcess:
         now_ms = self._clock.now().monotonic_ms
         lines = {
             "error": f"{type(error).__name__}: {error}",
+            "what_to_do": ADVICE,
             "height": runtime.ledger.height,
             "block_hash": runtime.ledger.block_hash.hex(),
-            "view": runtime.replica.view,
-            "phase": runtime.replica.phase,
             "journal": runtime.journal.position.sequence,
-            "traces": [
-                f"-{now_ms - at} ms {trace.event} h={trace.height} v={trace.view} {trace.detail}"
-                for at, trace in runtime.traces
-            ],
+            "replica": replica_state(runtime.replica),
+            "inputs": aged(runtime.inputs, now_ms),
+            "traces": aged(
+                (
+                    (at, f"{trace.event} h={trace.height} v={trace.view} {trace.detail}")
+                    for at, trace in runtime.traces
+                ),
+                now_ms,
+            ),
         }
         path = self.home / f"failure-{int(time.time())}.json"
         try:
@@ -188,6 +193,7 @@ class NodeProcess:
         except OSError as problem:
             log.warning("the failure's circumstances cannot be written", path=str(path), reason=str(problem))
             return None
+        log.critical("what led to the failure, and what to do now, is written down", path=str(path))
         return path
 
     # ---- beside the protocol: bootstrap services, none of which is needed (PROTOCOL 8.2)

@@ -75,6 +75,7 @@ from network.wire import (
 from node.abstention import ASK_MS, Abstention
 from node.block_fetch import BlockFetches
 from node.clock import Clock
+from node.failure import INPUTS_KEPT, told
 from node.intake import Intake, Waiters
 from node.journal import Journal
 from node.ledger import AppliedBlock, Ledger
@@ -124,6 +125,8 @@ class Runtime:
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Ends with the exception that stops the node."""
         self.traces: deque[tuple[int, Trace]] = deque(maxlen=TRACES_KEPT)
+        self.inputs: deque[tuple[int, str]] = deque(maxlen=INPUTS_KEPT)
+        """The newest, in words, for the dump of a failure."""
         self.trace_counts: Counter[str] = Counter()
         self.waiters = Waiters(MAX_WAITERS)
         self.last_commit_ms = clock.now().monotonic_ms
@@ -262,6 +265,7 @@ class Runtime:
         self._queue.post(kind, *fields)
 
     def _step(self, item: Input) -> None:
+        self.inputs.append((item.at.monotonic_ms, told(item)))
         if isinstance(item, DecidedReceived):
             self._step_decided(item)
         else:
