@@ -10,7 +10,15 @@ import pytest
 from consensus.block import Certificate, CertifiedBlock, CommitSignature
 from consensus.errors import InvariantViolation
 from consensus.judge import Judge
-from consensus.messages import Commit, ConsensusMessage, Prepare, PrePrepareVote, ViewChange, sign_vote
+from consensus.messages import (
+    Accepted,
+    Commit,
+    ConsensusMessage,
+    Prepare,
+    PrePrepareVote,
+    ViewChange,
+    sign_vote,
+)
 from consensus.types import PublicKey
 from network.simulation.accountability import Verdict, culprits
 from network.simulation.checkers import Finding
@@ -206,6 +214,22 @@ def test_a_late_commit_is_no_crime() -> None:
     verdict = culprits(judge, [*alone, resigned(unsigned, late, table.chain_id)])
     assert verdict.culprits == {late.public_key}
     assert {proof.kind for proof in verdict.proofs} == {"hidden certificate"}
+
+
+def test_who_may_have_been_late_is_judged_in_a_group() -> None:
+    """All four committed and all four hide it: one may have been late, so three of them lie, and none can be named."""
+    recorded = _decided(4)
+    table = recorded.table
+    digest = recorded.run.nodes[0].chain[0].certificate.digest
+    told = [item for item in recorded.heard.values() if isinstance(item, ConsensusMessage)]
+    for signer in table.signers:
+        unsigned = ViewChange(0, 1, 1, None, (Accepted(0, digest),), signer.public_key, bytes(64))
+        told.append(resigned(unsigned, signer, table.chain_id))
+    verdict = culprits(recorded.judge(1), told)
+    assert verdict.proofs == ()
+    [group] = verdict.groups
+    assert len(group.members) == 4
+    assert group.at_least == verdict.at_least == 3
 
 
 def test_forged_names_convict_nobody() -> None:
