@@ -93,10 +93,10 @@ def draw(seed: int, epochs: int | None = None) -> Scenario:
     rng = random.Random(f"{seed}/system")
     lean = epochs is not None
     groups = rng.choice((4, 4, 4, 5, 7, 0) if not lean else (4, 4, 4, 5, 0))
-    founders = rng.randint(FEWEST_MEMBERS, 6 if lean else 10)
-    newcomers = rng.randint(1, 2 if lean else 3)
+    founders = rng.choice((4, 5, 5, 6, 8, 9)) if lean else rng.randint(FEWEST_MEMBERS, 10)
+    newcomers = rng.randint(1, 3)
     liars: tuple[str, ...] = ()
-    if rng.random() < 0.4:
+    if rng.random() < 0.5:
         liars = tuple(rng.sample(MISCHIEF, rng.randint(1, 2)))
     return Scenario(
         seed=seed,
@@ -107,7 +107,7 @@ def draw(seed: int, epochs: int | None = None) -> Scenario:
         liars=liars,
         faults_per_epoch=1 if lean else rng.randint(1, 3),
         load_us=0 if lean else rng.choice((100_000, 200_000, 400_000)),
-        churn_percent=rng.choice((25, 50)) if lean else rng.choice((0, 50, 90)),
+        churn_percent=rng.choice((25, 50, 90)) if lean else rng.choice((0, 50, 90)),
         execute_all=rng.random() < 0.1,
         invited=rng.random() < 0.7,
         real_keys=seed % 100 == 99,
