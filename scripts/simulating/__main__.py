@@ -232,8 +232,8 @@ def _run_campaign(options: argparse.Namespace) -> int:
     finally:
         if results:
             results.close()
-    expected, least_seeds = expected_events(settings)
-    passed = teller.finish(expected, least_seeds, show_reached=options.reached)
+    expected, must = expected_events(settings)
+    passed = teller.finish(expected, must=must, show_reached=options.reached)
     _print_json(options, teller.figures(expected))
     if not passed:
         return 1

@@ -5,11 +5,13 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from network.simulation.reachability import RUN_EVENTS, SEEDS_FOR_ALL, never
+from network.simulation.reachability import RUN_EVENTS, due, never
 from scripts.simulating.campaign import Settings
 from scripts.simulating.results import RunResult, Totals
 
 PROGRESS_SECONDS: Final = 0.5
+SYSTEM_SEEDS_FOR_ALL: Final = 2_000
+"""Whole-system runs that reach every event of theirs."""
 MICROSECONDS_PER_HOUR: Final = 3_600_000_000
 
 
@@ -62,8 +64,8 @@ class Teller:
             sys.stderr.write("\r\033[K")
             sys.stderr.flush()
 
-    def finish(self, expected: Sequence[str], least_seeds: int, *, show_reached: bool) -> bool:
-        """Print the summary; whether the campaign passes."""
+    def finish(self, expected: Sequence[str], *, must: bool, show_reached: bool) -> bool:
+        """Print the summary; whether the campaign passes. ``must``: events that are due fail it if they are missing."""
         self._clear()
         totals = self.totals
         if show_reached:
@@ -78,13 +80,18 @@ class Teller:
             f"{len(expected) - len(missing)} of {len(expected)} named events reached"
             f"{': all' if not missing else ''}\n"
         )
-        enough = totals.seeds >= least_seeds
+        overdue = never(totals.reached, self._due(expected)) if must else []
         for event in missing:
-            sys.stdout.write(f"  {'never' if enough else 'not yet'}: {event}\n")
-        if missing and enough:
-            sys.stdout.write(f"G19: {totals.seeds} seeds must reach all of them\n")
+            sys.stdout.write(f"  {'never' if event in overdue else 'not yet'}: {event}\n")
+        if overdue:
+            sys.stdout.write(f"G19: {totals.seeds} seeds must reach these: {', '.join(overdue)}\n")
         sys.stdout.flush()
-        return not totals.findings and not (missing and enough)
+        return not totals.findings and not overdue
+
+    def _due(self, expected: Sequence[str]) -> Sequence[str]:
+        if self._settings.system:
+            return expected if self.totals.seeds >= SYSTEM_SEEDS_FOR_ALL else ()
+        return due(expected, self.totals.seeds)
 
     def figures(self, expected: Sequence[str]) -> dict[str, Any]:
         """The same for programs."""
@@ -105,11 +112,13 @@ class Teller:
         }
 
 
-def expected_events(settings: Settings) -> tuple[Sequence[str], int]:
-    """Names that a campaign of this kind must reach, and from how many seeds on."""
+def expected_events(settings: Settings) -> tuple[Sequence[str], bool]:
+    """Names that a campaign of this kind should reach, and whether it must, given seeds enough.
+
+    Lean runs and those with a fixed number of seats are for a purpose: what they happen to reach is only shown.
+    """
     if settings.system:
         from network.simulation.system.events import EXPECTED
 
-        return EXPECTED, (SEEDS_FOR_ALL if settings.epochs is None else sys.maxsize)
-    # Lean runs and those with a fixed number of seats are for a purpose: what they happen to reach is only shown.
-    return tuple(RUN_EVENTS), (SEEDS_FOR_ALL if settings.seats is None else sys.maxsize)
+        return EXPECTED, settings.epochs is None
+    return tuple(RUN_EVENTS), settings.seats is None

@@ -125,11 +125,20 @@ def test_what_lacks_a_seed_says_so(asked: list[str], capsys: Capture) -> None:
 @pytest.mark.usefixtures("_quick")
 def test_an_event_that_never_occurs_fails_a_long_campaign(monkeypatch: Patch, capsys: Capture) -> None:
     monkeypatch.setitem(reachability.RUN_EVENTS, "never at all", "planted")
-    monkeypatch.setattr("scripts.simulating.telling.SEEDS_FOR_ALL", 5)
+    monkeypatch.setattr(reachability, "SEEDS_FOR_COMMON", 5)
     assert command.main(["--seeds", "1..4", "--jobs", "1"]) == 0
     assert "not yet: never at all" in capsys.readouterr().out
+    assert command.main(["--seeds", "1..5", "--jobs", "1", "--seats", "4"]) == 0
     assert command.main(["--seeds", "1..5", "--jobs", "1"]) == 1
-    assert "never: never at all" in capsys.readouterr().out
+    assert "  never: never at all" in capsys.readouterr().out
+
+
+def test_a_rare_event_is_due_later() -> None:
+    names = ("block: empty", "peer banned")
+    assert reachability.due(names, reachability.SEEDS_FOR_COMMON - 1) == []
+    assert reachability.due(names, reachability.SEEDS_FOR_COMMON) == ["block: empty"]
+    assert reachability.due(names, reachability.SEEDS_FOR_ALL) == list(names)
+    assert set(reachability.RUN_EVENTS) >= reachability.RARE
 
 
 def test_there_are_enough_named_events() -> None:
