@@ -19,7 +19,6 @@ from consensus.types import Digest, PublicKey
 from network.admission import BanList
 from network.level import LevelJudge
 from network.sync_effects import (
-    OVERSLEPT_MS,
     CaughtUpChanged,
     DeliverBlock,
     LeaveOut,
@@ -202,7 +201,7 @@ class SyncSession:
         """Time passes: late requests, hedges, whether a lag lasts. A few times a second."""
         overslept_ms = now_ms - (self._ticked_ms if self._ticked_ms is not None else now_ms)
         self._ticked_ms = now_ms
-        if overslept_ms >= OVERSLEPT_MS:
+        if overslept_ms >= self._limits.overslept_ms:
             # This very process stood still: nobody else is late.
             for request in self._requests:
                 request.asked_ms += overslept_ms

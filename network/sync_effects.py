@@ -1,6 +1,6 @@
 """What a catching-up session does and within which bounds: the effects and limits of `network.sync` (PROTOCOL 10.1)."""
 
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from consensus.block import CertifiedBlock
 from consensus.types import PublicKey, Value
@@ -37,10 +37,8 @@ class SyncLimits(Value, frozen=True):
     """A lag that lasts so long is one, and blocks are asked for."""
     far_behind_blocks: int = 32
     """A lag that large is one at once."""
-
-
-OVERSLEPT_MS: Final = 1_000
-"""A tick that comes so late tells of a pause of this process, not of its peers."""
+    overslept_ms: int = 1_000
+    """A tick that comes so late tells of a pause of this process, not of its peers."""
 
 
 class RequestBlocks(Value, frozen=True):

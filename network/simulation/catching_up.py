@@ -13,12 +13,13 @@ from network.dissemination import Dissemination
 from network.simulation.letters import SyncLetter
 from network.simulation.surroundings import Process
 from network.sync import SyncSession
-from network.sync_effects import DeliverBlock
+from network.sync_effects import DeliverBlock, SyncLimits
 from network.synchronizer import Synchronizer
 from network.wire import ApplicationMessage, Decided, Role, StatusAnnouncement
 
-TICK_MS = 2_000
-"""Eight times the shipped one: with the protocol's usual timers of seconds little waits for it."""
+TICK_MS = 4_000
+"""Sixteen times the shipped one: with the protocol's usual timers of seconds little waits for it, and a tick of each
+node four times a second would be half of all events."""
 SILENT_INTERVALS = 3
 """Empty-block intervals without news after which a member asks others than its delegate."""
 BAN_MS, BAN_MAX_MS = 10_000, 3_600_000
@@ -37,7 +38,7 @@ class CatchingUp:
         self._told: tuple[DelegateSet, int] | None = None
         around = process.around
         silence_ms = SILENT_INTERVALS * around.parameters.empty_block_interval_ms
-        self.session = SyncSession(process.disk.height)
+        self.session = SyncSession(process.disk.height, SyncLimits(overslept_ms=2 * TICK_MS))
         self._synchronizer = Synchronizer(
             links=self,
             scheduler=process,

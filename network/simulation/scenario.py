@@ -101,7 +101,7 @@ class Scenario:
 def draw(seed: int, seats: int | None = None) -> Scenario:
     """The scenario of a seed."""
     rng = random.Random(f"{seed}/scenario")
-    chosen = seats or rng.choice((4, 4, 4, 4, 4, 4, 5, 5, 6, 6, 7, 7, 8, 9, 10))
+    chosen = seats or rng.choice((4, 4, 4, 4, 4, 4, 4, 4, 5, 5, 6, 6, 7, 7, 8, 9, 10))
     most = (chosen - 1) // 3
     liars = tuple(draw_mischief(rng) for _ in range(rng.choice((0, most, rng.randint(0, most)))))
     if rng.random() < 0.25:
@@ -120,7 +120,7 @@ def draw(seed: int, seats: int | None = None) -> Scenario:
         epoch_heights=epoch_heights,
         faults=rng.randint(LEAST_FAULTS, 2 * LEAST_FAULTS),
         fault_phase_us=rng.randint(60, 120) * SECOND_US,
-        transaction_interval_us=rng.choice((0, 2 * SECOND_US, 4 * SECOND_US, 6 * SECOND_US)),
+        transaction_interval_us=rng.choice((0, 3 * SECOND_US, 6 * SECOND_US, 10 * SECOND_US)),
         real_keys=seed % 100 == 99,
         encoded=seed % 10 == 9,
         kinds=(*ALWAYS_ON, *(kind for kind in optional if kind in on)),
