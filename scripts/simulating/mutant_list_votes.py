@@ -568,14 +568,6 @@ VOTES: Final[tuple[Mutant, ...]] = (
         "liars: forger",
     ),
     Mutant(
-        "certificate-of-another-block",
-        _CERTIFICATE,
-        "    if certificate.digest != decision.digest:",
-        "    if certificate.height != decision.height:",
-        "a block could borrow another's certificate",
-        "liars: forger",
-    ),
-    Mutant(
         "certificate-signer-twice",
         _CERTIFICATE,
         '        if rank <= previous:\n            raise InvalidMessage("the certificate',

@@ -34,6 +34,8 @@ from network.simulation.system.cast import Cast, Player
 COMMITS_KEPT = 256
 """Own commits kept for heartbeats: several epochs of a simulation."""
 REPORTS_KEPT = 64
+UNRULY_PERCENT = 20
+"""Chance that a member tries, in an epoch, whether a ballot that is to be refused is taken."""
 INVITE_MS = 600_000
 """How long an invite is good: longer than most runs last."""
 
@@ -91,6 +93,8 @@ class Duties:
     def look(self, state: State, wall_ms: int, *, wants_in: bool) -> None:
         """Do what is due by the state after the last block."""
         account = state.accounts.get(self._player.address)
+        if account is not None:
+            self._try_what_is_refused(state, wall_ms)
         if account is None or account.left_height is not None:
             if wants_in:
                 self._join(state, wall_ms)
@@ -132,6 +136,29 @@ class Duties:
         if group_of(state, epoch, address) is None or sequence is None or sequence > 2:
             return
         self._cast_ballot(epoch, sequence, self._fancied(state, epoch, rng), wall_ms)
+
+    def _try_what_is_refused(self, state: State, wall_ms: int) -> None:
+        """In some epochs ballots that may not count: too many, known, outside, of another time (PROTOCOL 5.2)."""
+        chain = chain_of(state)
+        rng = self._rng("refused", chain.epoch)
+        if rng.randrange(100) >= UNRULY_PERCENT or not has_groups(state, chain.epoch):
+            return
+        groups = state.epoch.grouping(chain.epoch).groups
+        everybody = [member.address for group in groups for member in group]
+        own = self._player.address
+        match rng.randrange(4):
+            case 0:
+                for sequence in range(3, 9):
+                    self._cast_ballot(chain.epoch, sequence, (own,), wall_ms)
+            case 1:
+                outside = (own, *rng.sample(everybody, min(2, len(everybody))))
+                self._cast_ballot(chain.epoch, rng.randint(1, 5), tuple(dict.fromkeys(outside)), wall_ms)
+            case 2:
+                self._cast_ballot(chain.epoch + 1, rng.randint(1, 2), (own,), wall_ms)
+            case _:
+                for choice in rng.sample(everybody, 1):
+                    ballot = sign_ballot(self._cast.chain_id, self._player.signer, chain.epoch, 1, (choice,))
+                    self._send("known ballot", encode(chain.epoch), Ballots((ballot,)), wall_ms)
 
     def _fancied(self, state: State, epoch: int, rng: random.Random) -> tuple[bytes, ...]:
         grouping = state.epoch.grouping(epoch)
