@@ -640,12 +640,4 @@ VOTES: Final[tuple[Mutant, ...]] = (
         "one that decides without having committed signs for the record (6.4)",
         "short",
     ),
-    Mutant(
-        "certificate-skips-block",
-        _DECIDING,
-        "    if block is None:\n        core.seek_block(certificate",
-        "    if block is None and not height.blocks:\n        core.seek_block(certificate",
-        "a certificate decides a block that is held",
-        "faults",
-    ),
 )
