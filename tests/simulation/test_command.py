@@ -150,8 +150,8 @@ def test_there_are_enough_named_events() -> None:
 def test_some_seeds_reach_most_events() -> None:
     """The names are those that runs count under: a misspelt one would only show after thousands of seeds."""
     reached: Counter[str] = Counter()
-    for seed in (4, 21):
-        reached.update(simulate(draw(seed, 4)).reached)
+    for seed in range(1, 5):
+        reached.update(simulate(draw(seed)).reached)
     missing = reachability.never(reached, tuple(reachability.RUN_EVENTS))
     assert len(missing) < len(reachability.RUN_EVENTS) // 2, missing
 
