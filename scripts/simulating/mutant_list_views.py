@@ -409,14 +409,6 @@ VIEWS: Final[tuple[Mutant, ...]] = (
         "faults",
     ),
     Mutant(
-        "timer-uncapped",
-        _TIMERS,
-        "            steps.append(min(cap_ms, max(",
-        "            steps.append(min(4 * cap_ms, max(",
-        "no view lasts longer than view_timeout_max_ms",
-        "starved",
-    ),
-    Mutant(
         "timer-never-lowered",
         _TIMERS,
         "self._level = max(0, self._step(view) - 1)",
