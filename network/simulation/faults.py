@@ -394,7 +394,10 @@ CUT_KINDS = (
 MAX_DRIFT_PPM = 10_000
 """One in a hundred: far worse than any crystal, and over a phase of faults still within the drift that all accept."""
 
-Span = tuple[int, int]
+OFTEN = {"crash": 2, "crash at effect": 5}
+"""Kinds that come more often than others: a trap often finds no prey, and there are two for each effect."""
+TRAP_US = 4 * SECOND_US
+"""A trap waits at least so long for the effect it is set for."""
 
 
 class FaultPlanner:
@@ -446,7 +449,12 @@ class FaultPlanner:
             "restored disk": lambda: RestoreDisk(self._frail_node(), False),
         }
         able = {**common, **(frail_ones if self._frail else {})}
-        self._makers = [(kind, able.get(kind)) for kind in kinds if kind in able or kind == "swizzle"]
+        self._makers = [
+            (kind, able.get(kind))
+            for kind in kinds
+            if kind in able or kind == "swizzle"
+            for _ in range(OFTEN.get(kind, 1))
+        ]
 
     def plan(self, count: int, from_us: int, within_us: int) -> list[Planned]:
         """``count`` faults, beginning within the time given; most are short, the longest last a quarter of it."""
@@ -454,7 +462,9 @@ class FaultPlanner:
         while len(planned) < count:
             begins_us = from_us + self._rng.randrange(within_us)
             lasts_us = int(within_us // 4 * self._rng.random() ** 3) + 200_000
-            _, make = self._rng.choice(self._makers)
+            kind, make = self._rng.choice(self._makers)
+            if kind == "crash at effect":
+                lasts_us += TRAP_US
             if make is None:
                 planned += self._swizzle(begins_us, lasts_us)
             else:

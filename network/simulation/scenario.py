@@ -1,7 +1,7 @@
 """What a run is like: a seed draws a scenario. Swarm style: each seed turns on some kinds of trouble only."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from consensus.parameters import Parameters, resolved
@@ -56,10 +56,12 @@ FRAIL_KINDS: Final = (
     "restored disk",
 )
 """What counts toward the f faulty delegates: a journal or the sense of time is gone, or a past has come back."""
-ALWAYS_ON: Final = ("crash", "lose kind")
-"""Two kinds that every seed has, so that none is without effect."""
+ALWAYS_ON: Final = ("crash", "crash at effect", "lose kind")
+"""Kinds that every seed has: what they break is what PROTOCOL 6.5 and 6.6 mend."""
 
 LEAST_BLOCKS: Final = 50
+UNDER_A_CENSOR_US: Final = SECOND_US
+"""Mean time between transactions where a censor lies: without others to go on with, its view times out first."""
 LEAST_FAULTS: Final = 10
 OVER_THRESHOLD_IN: Final = 20
 """One seed in so many has more liars than any protocol survives."""
@@ -112,7 +114,7 @@ def draw(seed: int, seats: int | None = None) -> Scenario:
         liars = _too_many(rng, most + 1, chosen - 1)
     optional = [kind for kind in (*FAULT_KINDS, *FRAIL_KINDS) if kind not in ALWAYS_ON]
     on = rng.sample(optional, rng.randint(3, len(optional)))
-    return Scenario(
+    scenario = Scenario(
         seed=seed,
         seats=chosen,
         spare_members=rng.randint(1, 3) if changing else rng.choice((0, 0, 1)),
@@ -126,6 +128,9 @@ def draw(seed: int, seats: int | None = None) -> Scenario:
         kinds=(*ALWAYS_ON, *(kind for kind in optional if kind in on)),
         links=rng.choice(tuple(LINKS)),
     )
+    if any("censor" in names for names in liars):
+        return replace(scenario, transaction_interval_us=UNDER_A_CENSOR_US)
+    return scenario
 
 
 def _too_many(rng: random.Random, least: int, greatest: int) -> tuple[tuple[str, ...], ...]:
