@@ -16,6 +16,7 @@ from consensus.block import (
     CertifiedBlock,
     Header,
     certified_block_codec,
+    full_hash,
     transactions_root,
 )
 from consensus.encoding import encode
@@ -36,7 +37,7 @@ from consensus.messages import (
 from consensus.signing import Signer
 from consensus.types import Digest
 from network.simulation.intruders import INTRUDERS, forged_certificate
-from network.simulation.letters import GiveBlock, GiveHeight, Letter
+from network.simulation.letters import GiveBlock, GiveHeight, Letter, Relay
 from network.wire import BlocksResponse, Decided, StatusAnnouncement
 
 SOON_US = 50_000
@@ -132,11 +133,16 @@ class TwoFaced:
 
 
 class Censor:
-    """As primary leaves out about half of all transactions, always the same ones."""
+    """As primary leaves out about half of all transactions, always the same ones, and does not even take them in:
+    it goes on with the others as if nothing were the matter, until it is complained about (PROTOCOL 6.7)."""
 
     def __init__(self, rng: random.Random, chain_id: Digest) -> None:
         self._bit = 1 << rng.randrange(8)
         self._chain_id = chain_id
+
+    def ignores(self, letter: Letter) -> bool:
+        """Whether its node does not hear of a transaction that others relay."""
+        return isinstance(letter, Relay) and bool(full_hash(letter.transaction)[0] & self._bit)
 
     def twist(self, liar: Liar, target: int, letter: Letter) -> Sequence[tuple[int, Letter]]:
         """The same block without them; a block proposed again stays as it is."""

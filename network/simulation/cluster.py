@@ -16,7 +16,7 @@ from consensus.inputs import Input
 from consensus.messages import ConsensusMessage, message_codec
 from consensus.types import PublicKey
 from network.simulation.agenda import Agenda
-from network.simulation.byzantine import Mischief, twisted
+from network.simulation.byzantine import Censor, Mischief, twisted
 from network.simulation.checkers import Checkers, Context, Finding
 from network.simulation.clock import GENESIS_MS
 from network.simulation.connections import Connections
@@ -196,6 +196,8 @@ class Simulation:
         for kind in self._mischief[target]:
             if isinstance(kind, Ears):
                 kind.hear(letter)
+            elif isinstance(kind, Censor) and kind.ignores(letter):
+                return
         if self._forks is not None and isinstance(letter, ConsensusMessage):
             self._see(self._forks, self.nodes[target], letter)
         self.nodes[target].deliver(self.nodes[source].member.public_key, letter)
