@@ -15,7 +15,8 @@ story begins three seconds after the nodes started.
     $ heal                           all links
     $ from height 5 epoch 1 seats 3 1 2 4      known two heights before (PROTOCOL 7.2)
     $ system 6 seed 1                instead of a network: six members in four groups, with the contract engine; of each
-                                     block only its first decision and what the ledger booked; also: run until epoch 1
+                                     block only its first decision and what the ledger booked; also: run until epoch 1,
+                                     crash rank 2, start all
     $ state                          height, view and phase of each node
 """
 
@@ -211,6 +212,16 @@ class SystemStory(ToldSystem):
         """Until an epoch begins."""
         self._wait(lambda: self.outcome.epochs >= epoch, f"epoch {epoch}")
 
+    def crash_rank(self, rank: int) -> None:
+        """The delegate of a rank (0 is first) at the next height dies."""
+        ranking = self.shared.term(self.shared.height + 1).delegates.ranking
+        self.nodes[self._of_key[ranking[rank].public_key]].crash()
+
+    def start_all(self) -> None:
+        """Whoever is down starts."""
+        for node in self.nodes:
+            node.start()
+
     def _wait(self, until: Callable[[], bool], what: str) -> None:
         self.agenda.run(self.agenda.now_us + LONGEST_US, until)
         if not until():
@@ -265,6 +276,8 @@ COMMANDS: Final[Sequence[tuple[str, Callable[..., object]]]] = (
         r"crash (\d+) (before|after) (\w+)",
         lambda run, node, moment, effect: CrashAtEffect(int(node), effect, moment == "after").begin(run),
     ),
+    (r"crash rank (\d+)", lambda run, rank: run.crash_rank(int(rank))),
+    (r"start all", lambda run: run.start_all()),
     (r"start (\d+)", lambda run, node: run.nodes[int(node)].start()),
     (r"pause (\d+)", lambda run, node: run.nodes[int(node)].pause()),
     (r"resume (\d+)", lambda run, node: run.nodes[int(node)].resume()),
