@@ -562,6 +562,9 @@ class Obligations:
         )
         timed = "view" in life.timers or life.view == 0 or asked < self._proofs.quorum(life.height)
         demand(timed, f"6.7: {name} does not time it, though {asked} asked for it")
+        timer = life.timers.get("view")
+        stale = timer is not None and timer.view != life.view
+        demand(not stale, f"6.7: {name} still times the view before")
         demand(resends, f"6.6: {name} does not resend")
         if life.entered < life.view == life.own_view_change:
             exact = 1 + sum(

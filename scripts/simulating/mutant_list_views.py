@@ -491,14 +491,6 @@ VIEWS: Final[tuple[Mutant, ...]] = (
     ),
     # ------------------------------------------------------------------ removal
     Mutant(
-        "removal-after-f-views",
-        _REMOVAL,
-        "        if faults == 0 or len(proven) <= faults:",
-        "        if faults == 0 or len(proven) < faults:",
-        "f failed views can all be liars'",
-        "starved",
-    ),
-    Mutant(
         "removal-of-too-few-views",
         _REMOVAL,
         "        needed = self._judge.faults + 1\n        return [",
