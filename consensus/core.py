@@ -91,8 +91,8 @@ class Core:
         return (
             height.rank is not None
             and self.caught_up
-            and not self.abstaining
             and height.context.height >= self.signing_floor
+            and (self.abstain_until is None or not self.abstaining)
         )
 
     def sign(self, kind: type[V], view: int, digest: Digest) -> V:

@@ -47,6 +47,10 @@ MORE_FAULTS_US: Final = 20 * SECOND_US
 """If too few faults found something to break, as many more are drawn for so much more time."""
 NOTICED: Final = "a node stopped before it followed a fork"
 MEMORY_CHECK_US: Final = 30 * SECOND_US
+MAX_INBOX: Final = 5_000
+"""Letters behind the slowest disk: seconds of what ten chatty peers, one of them a flooder, can send."""
+MAX_AHEAD_BYTES: Final = 20 * 1_048_576
+"""`SyncLimits.buffer_bytes` and the blocks of one more answer."""
 
 
 @dataclass
@@ -370,6 +374,9 @@ class Simulation:
                 raise Finding(
                     f"R1: the replica of {node.index} holds {held} entries, at most {most} are right"
                 )
+            waiting = 0 if node.paused else node.waiting_inputs
+            if waiting > MAX_INBOX or node.catching_up.session.held_bytes > MAX_AHEAD_BYTES:
+                raise Finding(f"R1: {waiting} inputs wait at {node.index}, or too many blocks from ahead")
         self.agenda.call(MEMORY_CHECK_US, self._check_memory)
 
     def _look_for_forks(self, forks: ForkWatch) -> None:

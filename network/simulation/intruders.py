@@ -337,7 +337,8 @@ class WrongParts(Ears):
         return forged_certificate(self._rng, true)
 
     def _false_removal(self, proposal: Proposal) -> Discard:
-        heard = self._removals
+        # Another liar's false removal may hold no proposals.
+        heard = [item for item in self._removals if item.proposals]
         if not heard or self._rng.random() < 0.3:
             data = self._rng.choice((b"\x92\x90\x90", b"", b"\xc1"))
             return Discard(tagged_hash("transaction.body", b"none"), data, ())

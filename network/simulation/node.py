@@ -50,7 +50,7 @@ from network.simulation.proposals import Proposals
 from network.simulation.surroundings import Surroundings
 from network.wire import BlocksRequest, BlocksResponse, Decided, StatusAnnouncement
 
-TICK_MS: Final = 1_000
+TICK_MS: Final = 2_000
 """How often a shell looks after what has not been answered."""
 LOOKS_PER_VIEW: Final = 5
 """How often in a view timeout windows of waiting transactions are looked at, as by the runtime."""

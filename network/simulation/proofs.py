@@ -52,6 +52,7 @@ class Proofs:
         self._keys = keys
         self._chain = chain
         self._seats: dict[int, tuple[PublicKey, ...]] = {}
+        self._faults: dict[int, int] = {}
         self._judged: dict[int, tuple[Judged, bool]] = {}
         """By identity; the object is kept, so that no other can take its place."""
 
@@ -67,7 +68,10 @@ class Proofs:
 
     def faults(self, height: int) -> int:
         """f of PROTOCOL 6.2."""
-        return (len(self.seats(height)) - 1) // 3
+        known = self._faults.get(height)
+        if known is None:
+            known = self._faults[height] = (len(self.seats(height)) - 1) // 3
+        return known
 
     def quorum(self, height: int) -> int:
         """q of PROTOCOL 6.2."""

@@ -135,9 +135,16 @@ def _short(seed: int) -> Scenario:
 
 
 def new_view_liar(scenario: Scenario) -> Scenario:
-    """A scenario with one more chance for an unchecked new-view to do harm."""
+    """A scenario with more chances for an unchecked new-view to do harm: many views fail, with votes on both sides."""
     return replace(
-        scenario, seats=4, spare_members=0, epoch_heights=None, faults=20, liars=(("lying new-view",),)
+        scenario,
+        seats=4,
+        spare_members=0,
+        epoch_heights=None,
+        faults=60,
+        kinds=("lose kind", "one way", "crash"),
+        transaction_interval_us=500_000,
+        liars=(("lying new-view",),),
     )
 
 

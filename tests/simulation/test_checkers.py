@@ -156,11 +156,11 @@ class Chain:
     """The decided blocks of a real run, to be spoiled."""
 
     def __init__(self) -> None:
-        self.simulation = Simulation(draw(13, 4))
+        self.simulation = Simulation(draw(14, 4))
         assert self.simulation.run().finding is None
         self.blocks = list(self.simulation.checkers.decisions.chain)
         self.node = self.simulation.honest[0]
-        self.fresh = Simulation(draw(13, 4)).checkers
+        self.fresh = Simulation(draw(14, 4)).checkers
 
     def apply(self, count: int) -> None:
         for certified in self.blocks[:count]:
