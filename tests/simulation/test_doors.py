@@ -61,7 +61,7 @@ def test_agenda_halts_where_an_action_says_so() -> None:
 def test_agenda_stops_when_asked() -> None:
     agenda, seen = Agenda(), list[int]()
     for number in range(5):
-        agenda.after(number, lambda number=number: seen.append(number))  # type: ignore[misc]
+        agenda.after(number, lambda number=number: seen.append(number))
     agenda.run(100, lambda: len(seen) == 2)
     assert (seen, agenda.now_us) == ([0, 1], 1)
 
