@@ -164,6 +164,7 @@ class CatchingUp:
                 continue
             process.step(DecidedReceived(process.at(), certified))
             if self._replica_height() == height:
+                self._deliveries.clear()  # they come again behind a true one
                 self._synchronizer.invalid(height, "its certificate or its parts are not what C(h) decided")
 
     def _load(self, height: int) -> bytes | None:
