@@ -30,8 +30,10 @@ from consensus.signing import Signer
 from consensus.types import Digest, PublicKey
 from network.simulation.letters import Letter
 
-FLOOD: Final = 40
+FLOOD: Final = 120
 """Messages of a flooder for one of its own."""
+SOON_US: Final = 400_000
+"""After the others decided, before the next block is proposed."""
 WORTHLESS: Final = bytes(64)
 """A signature of nobody."""
 
@@ -124,6 +126,13 @@ class Ears:
 class Impostor(Ears):
     """Speaks in the names of others, with signatures that are worth nothing."""
 
+    def twist(self, liar: Intruder, target: int, letter: Letter) -> Sequence[tuple[int, Letter]]:
+        """Some of its own commits come late and worthless; all else as it is, and more of it."""
+        if isinstance(letter, Commit) and self._rng.random() < 0.2:
+            self.hear(letter)
+            return [(SOON_US, msgspec.structs.replace(letter, signature=WORTHLESS))]
+        return super().twist(liar, target, letter)
+
     def added(self, liar: Intruder, target: int, letter: Letter) -> Told:
         """Each of its votes again, from everybody."""
         others = self.others(liar)
@@ -137,15 +146,25 @@ class Impostor(Ears):
                 return told + self._false_proposal(letter)
             case ViewChange():
                 view = letter.view + self._rng.choice((0, 0, 1, 9))
-                return [
+                told = [
                     (0, msgspec.structs.replace(letter, signer=key, view=view, signature=WORTHLESS))
                     for key in others
                 ]
+                return told + [(0, self._false_new_view(letter, key)) for key in others]
             case NewView():
                 later = msgspec.structs.replace(letter, view=letter.view + 1, signature=WORTHLESS)
                 return [(0, msgspec.structs.replace(later, signer=key)) for key in others]
             case _:
                 return []
+
+    def _false_new_view(self, told: ViewChange, key: PublicKey) -> NewView:
+        """What the new primary may be about to say, before it does."""
+        place = (told.height, told.view)
+        shown = {
+            item.signer: item for item in self._view_changes.values() if (item.height, item.view) == place
+        }
+        view_changes = tuple((shown | {told.signer: told}).values())
+        return NewView(told.epoch, told.height, told.view, view_changes, key, WORTHLESS)
 
     def _false_proposal(self, vote: Prepare | Commit) -> Told:
         heard = self._proposal
@@ -295,10 +314,15 @@ class WrongParts(Ears):
     def _wrong(self, liar: Intruder, proposal: Proposal) -> Proposal:
         header, references = proposal.header, proposal.references
         last_commit, discarded = proposal.last_commit, proposal.discarded
-        match self._rng.randrange(10):
+        if discarded and self._rng.random() < 0.8:
+            return self._bound(
+                liar, proposal, header, references, last_commit, (self._false_removal(proposal),)
+            )
+        match self._rng.randrange(12):
             case 0:
                 header = msgspec.structs.replace(
-                    header, time_ms=header.time_ms + self._rng.choice((-400, -2_000, 400, 30_000))
+                    header,
+                    time_ms=header.time_ms + self._rng.choice((-1_000, -2_000, -4_000, 400, 3_000, 30_000)),
                 )
             case 1:
                 references = references + references[:1]
@@ -306,10 +330,10 @@ class WrongParts(Ears):
                 references = tuple(self._rng.randbytes(32) for _ in range(20))
             case 3:
                 references, discarded = (), ()
-            case 4 | 5:
+            case 4 | 5 | 10 | 11:
                 last_commit = self._forged(last_commit)
             case 6 | 7:
-                discarded = (*discarded, self._false_removal(proposal))
+                discarded = (self._false_removal(proposal),)
             case 8:
                 header = msgspec.structs.replace(header, parent_hash=self._rng.randbytes(32))
             case _:
@@ -322,6 +346,17 @@ class WrongParts(Ears):
                         msgspec.structs.replace(header, view=max(0, header.view - 1)),
                     )
                 )
+        return self._bound(liar, proposal, header, references, last_commit, discarded)
+
+    def _bound(
+        self,
+        liar: Intruder,
+        proposal: Proposal,
+        header: Header,
+        references: tuple[Digest, ...],
+        last_commit: Certificate | None,
+        discarded: tuple[Discard, ...],
+    ) -> Proposal:
         header = msgspec.structs.replace(
             header,
             transactions_root=transactions_root(references),
@@ -356,10 +391,12 @@ class WrongParts(Ears):
                     msgspec.structs.replace(item, view_changes=item.view_changes[1:])
                     for item in true.proposals
                 ),
+                (*true.proposals, first),
                 true.proposals,
             )
         )
-        return msgspec.structs.replace(true, proposals=shown)
+        identity = true.transaction_id if shown != true.proposals else self._rng.randbytes(32)
+        return msgspec.structs.replace(true, transaction_id=identity, proposals=shown)
 
 
 class CertificateForger(Ears):
@@ -379,10 +416,10 @@ class CertificateForger(Ears):
 
     def _forged(self, liar: Intruder, told: ViewChange) -> ViewChange:
         rng = self._rng
-        match rng.randrange(8):
+        match rng.randrange(12):
             case 0:
                 told = msgspec.structs.replace(told, prepared=self._out_of_the_air(liar, told))
-            case 1 | 2 | 3:
+            case 1 | 2 | 3 | 7 | 8 | 9 | 10:
                 told = msgspec.structs.replace(told, prepared=self._nearly(liar, told))
             case 4:
                 if self._certificates:
@@ -478,7 +515,7 @@ class Flooder(Ears):
 
     def added(self, liar: Intruder, target: int, letter: Letter) -> Told:
         """Dozens of messages for one."""
-        if not isinstance(letter, Prepare) or self._rng.random() < 0.5:
+        if not isinstance(letter, Prepare) or self._rng.random() < 0.7:
             return []
         told: Told = []
         for step in range(FLOOD):

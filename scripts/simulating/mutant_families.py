@@ -13,6 +13,7 @@ from network.simulation.cluster import simulate
 from network.simulation.scenario import SECOND_US, TWINS, Scenario, draw
 from network.simulation.system import draw as draw_system
 from network.simulation.system import simulate as simulate_system
+from network.simulation.system.false_plans import run_false_plans
 
 Family = Callable[[int], str | None]
 """The finding of a seed, if it has one."""
@@ -118,6 +119,14 @@ def _system(seed: int) -> str | None:
     return simulate_system(replace(scenario, real_keys=False)).finding
 
 
+def _plans(seed: int) -> str | None:
+    """Every form of false plan on the shipped engine, each refused for its own reason."""
+    for refusal in run_false_plans(seed):
+        if not refusal.right:
+            return f"S12: {refusal.form}: expected {refusal.expected}, found {refusal.found}"
+    return None
+
+
 FAMILIES: Final[Mapping[str, Family]] = {
     "drawn": _run(draw),
     "short": _run(_short),
@@ -131,6 +140,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "liars": _run(_any_liar),
     "mixed": _run(_mixed),
     "system": _system,
+    "plans": _plans,
     **{f"liars: {kind}": _run(_with(kind)) for kind in MISCHIEF},
 }
 """By name. Those named ``liars: KIND`` have one member with that mischief."""

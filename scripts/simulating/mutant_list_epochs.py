@@ -329,12 +329,14 @@ EPOCHS: Final[tuple[Mutant, ...]] = (
         "if sum(active) < MIN_ELIGIBLE - 2:",
         "too few active members: then everybody is eligible (4.6)",
     ),
-    _mutant(
+    Mutant(
         "larger-groups-first",
         _GROUPING,
         "return (floor,) * (group_total - larger) + (floor + 1,) * larger",
         "return (floor + 1,) * larger + (floor,) * (group_total - larger)",
         "the smaller groups come first (4.1)",
+        "plans",
+        5,
     ),
     _mutant(
         "group-count-one-more",
@@ -350,26 +352,32 @@ EPOCHS: Final[tuple[Mutant, ...]] = (
         "            member.address: 0 * group for member, group in zip(eligible, groups.assignment, strict=True)",
         "each member belongs to the group of the plan (4.1)",
     ),
-    _mutant(
+    Mutant(
         "worse-plan-taken",
         _PLANS,
         "    if claim >= best_score(state, context.parameters, epoch):",
         "    if claim > best_score(state, context.parameters, epoch):",
         "a plan has to be strictly better (4.5)",
+        "plans",
+        5,
     ),
-    _mutant(
+    Mutant(
         "plan-claim-unchecked",
         _PLANS,
         "if score(members, payload.assignment, total, context.parameters) != claim:",
         "if score(members, payload.assignment, total, context.parameters) > claim and not total:",
         "what a plan claims is recomputed (4.5; Rustchain 4218)",
+        "plans",
+        5,
     ),
-    _mutant(
+    Mutant(
         "plan-unchecked",
         _PLANS,
         "        check_plan(payload.assignment, len(members), total)\n",
         "        _ = check_plan\n",
         "a plan is a partition into groups of the right sizes (4.1; RELIABILITY 36)",
+        "plans",
+        5,
     ),
     _mutant(
         "better-plan-dropped",

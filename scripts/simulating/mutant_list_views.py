@@ -84,23 +84,7 @@ VIEWS: Final[tuple[Mutant, ...]] = (
         "a view-change could bind everybody to a block that nobody prepared",
         _FORGER,
     ),
-    Mutant(
-        "prepared-of-a-later-view",
-        _VIEW_CHANGE,
-        "if message.prepared is not None and message.prepared.pre_prepare.view >= message.view:",
-        "if message.prepared is not None and message.prepared.pre_prepare.view > message.view + 2:",
-        "a view-change names lower views only (6.6)",
-        "twins",
-    ),
     # ------------------------------------------------------------------ view-changes and new-views
-    Mutant(
-        "view-change-of-view-0",
-        _VIEW_CHANGE,
-        '    if message.view == 0:\n        raise InvalidMessage("view 0',
-        '    if message.view < 0:\n        raise InvalidMessage("view 0',
-        "view 0 begins by itself",
-        _FORGER,
-    ),
     Mutant(
         "accepted-out-of-order",
         _VIEW_CHANGE,
@@ -357,7 +341,7 @@ VIEWS: Final[tuple[Mutant, ...]] = (
         "if view > self.view or (self.prepared is not None and self.prepared.pre_prepare.view >= view):",
         "if view > self.view:",
         "the highest prepared certificate is kept",
-        "faults",
+        "starved",
     ),
     Mutant(
         "certificate-of-a-higher-view",
@@ -365,7 +349,7 @@ VIEWS: Final[tuple[Mutant, ...]] = (
         "if view > self.view or (self.prepared is not None and self.prepared.pre_prepare.view >= view):",
         "if self.prepared is not None and self.prepared.pre_prepare.view >= view:",
         "a view-change names lower views only",
-        "faults",
+        "drawn",
     ),
     # ------------------------------------------------------------------ timers
     Mutant(
@@ -603,21 +587,5 @@ VIEWS: Final[tuple[Mutant, ...]] = (
         "        if len(own) < 0:\n            self._drop(own.pop(min(own)))",
         "a liar fills its own places only",
         "liars: flooder",
-    ),
-    Mutant(
-        "early-proposals-from-anybody",
-        "consensus/three_phases.py",
-        '    if height.judge.rank(sender) is None:\n        raise InvalidMessage("the carrier',
-        '    if height.judge.rank(sender) is not None:\n        raise InvalidMessage("the carrier',
-        "a proposal that overtakes its new-view is kept",
-        "faults",
-    ),
-    Mutant(
-        "next-height-forgotten",
-        _STANDING,
-        "    core.next_height.keep(sender, message)\n",
-        "    core.next_height.keep(sender, message) if undecided else None\n",
-        "messages of the next height are kept until it is entered",
-        "faults",
     ),
 )

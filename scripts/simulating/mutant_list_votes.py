@@ -565,7 +565,7 @@ VOTES: Final[tuple[Mutant, ...]] = (
         "if len(certificate.signatures) < decision.delegates.quorum:",
         "if len(certificate.signatures) < decision.delegates.quorum - 1:",
         "q - 1 commits decide nothing",
-        "liars: forger",
+        "liars: wrong parts",
     ),
     Mutant(
         "certificate-signer-twice",
@@ -573,7 +573,7 @@ VOTES: Final[tuple[Mutant, ...]] = (
         '        if rank <= previous:\n            raise InvalidMessage("the certificate',
         '        if rank < previous:\n            raise InvalidMessage("the certificate',
         "one commit could count twice",
-        "liars: forger",
+        "liars: wrong parts",
     ),
     Mutant(
         "certificate-unsigned",
@@ -581,7 +581,7 @@ VOTES: Final[tuple[Mutant, ...]] = (
         "if not verifier.verify(item.signer, message, item.signature):",
         "if verifier is None:",
         "a certificate could be made up (sync block without certificate)",
-        "liars: forger",
+        "liars: wrong parts",
     ),
     Mutant(
         "learned-certificate-unchecked",
