@@ -480,7 +480,7 @@ VOTES: Final[tuple[Mutant, ...]] = (
     Mutant(
         "abstention-ignored",
         _CORE,
-        "            and not self.abstaining\n",
+        "            and (self.abstain_until is None or not self.abstaining)\n",
         "",
         "a node without its journal signs what it likes (RELIABILITY 8)",
         "lost journals",
