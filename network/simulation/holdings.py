@@ -6,10 +6,10 @@ from typing import Final
 
 import msgspec
 
-PER_SEAT: Final = 64
+PER_SEAT: Final = 40
 """Entries that one delegate may fill: three kinds of votes of eight views, each counted by signer, view and digest,
 what comes early, what is for the next height, view-changes and what they accepted."""
-BESIDE: Final = 150
+BESIDE: Final = 70
 """What a replica holds of its own: votes, blocks, samples, timers."""
 
 

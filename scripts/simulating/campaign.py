@@ -72,10 +72,18 @@ def _once(settings: Settings, seed: int) -> RunResult:
     return _result(seed, outcome, about(outcome))
 
 
+AUDITED_IN: Final = 10
+"""One whole-system run in so many has real keys and is judged by the auditor too."""
+
+
 def _system_run(settings: Settings, seed: int) -> RunResult:
     from network.simulation import system
+    from scripts.simulating.audited import run_audited
 
-    outcome = system.run_system(seed, epochs=settings.epochs)
+    if seed % AUDITED_IN == 0:
+        outcome = run_audited(system.draw(seed, settings.epochs))
+    else:
+        outcome = system.run_system(seed, epochs=settings.epochs)
     scenario = outcome.scenario
     told = f"{scenario.founders} founders in {scenario.groups} groups, {outcome.epochs} epochs"
     return _result(seed, outcome, told + _lying([scenario.liars] if scenario.liars else []))
