@@ -97,25 +97,11 @@ EPOCHS: Final[tuple[Mutant, ...]] = (
         "votes are weighted by credit (5.2)",
     ),
     _mutant(
-        "upper-median",
-        _ELECTION,
-        "return sorted(values)[(len(values) - 1) // 2]",
-        "return sorted(values)[len(values) // 2]",
-        "the median is the lower of the two",
-    ),
-    _mutant(
         "fewest-votes-win",
         _ELECTION,
         "return -votes[member.address], -member.energy_wh, -member.credit, drawn",
         "return votes[member.address], -member.energy_wh, -member.credit, drawn",
         "most votes win (5.3)",
-    ),
-    _mutant(
-        "tie-by-credit-first",
-        _ELECTION,
-        "return -votes[member.address], -member.energy_wh, -member.credit, drawn",
-        "return -votes[member.address], -member.credit, -member.energy_wh, drawn",
-        "equal votes are decided by energy, then credit (5.3)",
     ),
     _mutant(
         "tie-by-address",
@@ -144,13 +130,6 @@ EPOCHS: Final[tuple[Mutant, ...]] = (
         "return 0, -member.credit, -member.energy_wh, drawn",
         "return 0, -member.energy_wh, -member.credit, drawn",
         "without a ballot the highest credit is seated (5.3)",
-    ),
-    _mutant(
-        "first-seats-by-energy",
-        _ELECTION,
-        "key=lambda seat: (-seat.credit, -seat.energy_wh, member_hash(seed, seat.holder))",
-        "key=lambda seat: (-seat.energy_wh, member_hash(seed, seat.holder))[::-1]",
-        "epoch 0 is ranked by credit (4.7)",
     ),
     _mutant(
         "floor-ignored-in-tally",
