@@ -1,5 +1,6 @@
 """`scripts/simulate`: exit codes, what a finding tells, results files that are continued, processes that agree."""
 
+import contextlib
 import json
 import os
 import signal
@@ -223,11 +224,21 @@ def test_two_processes_find_what_one_finds() -> None:
     assert there.trace_hash == run_seed(2, seats=4).trace_hash
 
 
+INTERRUPTIBLE = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from scripts.simulating.__main__ import main
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
+"""
+"""The command as a terminal starts it: a shell's background jobs, and all below them, ignore SIGINT."""
+
+
 def test_ctrl_c_ends_quietly_with_the_summary_so_far(tmp_path: Path) -> None:
     out = tmp_path / "runs.jsonl"
     arguments = ["--seeds", "1..100000", "--jobs", "2", "--seats", "4", "--json", "--out", str(out)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "scripts.simulating", *arguments],
+        [sys.executable, "-c", INTERRUPTIBLE, *arguments],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
@@ -235,10 +246,14 @@ def test_ctrl_c_ends_quietly_with_the_summary_so_far(tmp_path: Path) -> None:
         text=True,
         start_new_session=True,
     )
-    while process.poll() is None and not (out.exists() and '"seed"' in out.read_text()):
-        time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the whole group
-    printed, errors = process.communicate(timeout=100)
+    try:
+        while process.poll() is None and not (out.exists() and '"seed"' in out.read_text()):
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the whole group
+        printed, errors = process.communicate(timeout=100)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == command.INTERRUPTED, errors
     assert "Traceback" not in errors
     assert json.loads(printed.splitlines()[-1])["seeds"] >= 1
