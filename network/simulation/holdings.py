@@ -6,9 +6,9 @@ from typing import Final
 
 import msgspec
 
-PER_SEAT: Final = 40
-"""Entries that one delegate may fill: three kinds of votes of eight views, each counted by signer, view and digest,
-what comes early, what is for the next height, view-changes and what they accepted."""
+PER_SEAT: Final = 80
+"""Entries that one delegate may fill: three kinds of votes of eight views, each of them up to three entries (of its
+view, its digest, its signer) where all contradict each other; what comes early or for the next height; view-changes."""
 BESIDE: Final = 70
 """What a replica holds of its own: votes, blocks, samples, timers."""
 
